@@ -1,0 +1,70 @@
+"""Which images take part: the unlabelled sample, the visible labels, the images to look at."""
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.outputs import UserError
+
+
+def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.int64]:
+    """Indices of `size` of the `available` unlabelled images (None: all), sorted, none twice.
+
+    Raises:
+        UserError: more are asked for than there are.
+    """
+    size = available if size is None else size
+    if size > available:
+        raise UserError(
+            f"unlabeled.size is {size}, but the image set has {available} unlabelled images: ask for at most {available}"
+        )
+    return np.sort(np.random.default_rng([seed, 1]).permutation(available)[:size])
+
+
+def draw_labeled(labels: NDArray[np.int64], ratio: float, seed: int) -> NDArray[np.int64]:
+    """Indices of the training images whose label is visible, sorted.
+
+    One order of all images is drawn from `seed`, in which each class recurs as evenly as its share allows; the first
+    round(ratio * N) of it are visible. So a sample is stratified to within one image per class, and a smaller ratio is
+    contained in a larger one.
+
+    Args:
+        labels: (N,) class numbers 0..C-1.
+        ratio: share of labels to show, in (0, 1].
+        seed: of the order.
+
+    Raises:
+        UserError: `ratio` leaves a class without a visible label.
+    """
+    order = _label_order(labels, seed)
+    count = int(Fraction(str(ratio)) * len(labels) + Fraction(1, 2))
+    classes = np.unique(labels)
+    if count == 0 or len(np.unique(labels[order[:count]])) < len(classes):
+        first_of_each = [int(np.argmax(labels[order] == number)) for number in classes]
+        smallest = (max(first_of_each) + 1) / len(labels)
+        raise UserError(
+            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels and leaves a class with none: "
+            f"the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
+        )
+    return np.sort(order[:count])
+
+
+def _label_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    rng = np.random.default_rng([seed, 2])
+    position = np.empty(len(labels))
+    for number in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == number))
+        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(position, kind="stable")
+
+
+def pick_evenly(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `size` images, all classes alike as far as they reach, sorted; all images if there are fewer."""
+    order = _label_order(labels, seed)
+    return np.sort(order[:size])
+
+
+def hidden(total: int, labeled: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of the training images whose label is not visible, sorted: they join the unlabelled pool."""
+    return np.setdiff1d(np.arange(total), labeled, assume_unique=True)

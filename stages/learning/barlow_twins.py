@@ -1,0 +1,96 @@
+"""Pretraining without labels: Barlow Twins (Zbontar et al. 2021)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stages.images.views import ViewRecipe, draw_views
+from stages.learning.encoders import Encoder, build_encoder, build_projector
+from stages.learning.losses import barlow_twins_terms, cross_correlation
+from stages.learning.schedules import warmup_cosine
+from stages.learning.training import (
+    Trained,
+    mixed_precision,
+    optimise,
+    require_batch,
+    seed_weights,
+    shuffled_batches,
+)
+
+
+def pretrain(
+    images: Tensor,
+    *,
+    encoder: str,
+    stem: str,
+    projector: list[int],
+    views: ViewRecipe,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup_epochs: int,
+    weight_decay: float,
+    redundancy_weight: float,
+    seed: int,
+    keep: Callable[[int, Encoder, torch.nn.Module], None],
+) -> Trained:
+    """Pretrain an encoder on two views of every image.
+
+    Args:
+        images: (N, H, W, 3) uint8 on the device to train on.
+        encoder, stem: see `build_encoder`.
+        projector: see `build_projector`.
+        views: how both views are made.
+        epochs, batch_size, learning_rate, warmup_epochs, weight_decay: of the optimizer.
+        redundancy_weight: lambda of the paper's equation 1.
+        seed: of weights, order and views.
+        keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each.
+
+    Raises:
+        UserError: a batch is larger than the data, or the loss is not finite.
+    """
+    require_batch(batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
+    seed_weights(seed)
+    device = images.device
+    model = build_encoder(encoder, stem).to(device)
+    head = build_projector(model.width, projector).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    batches = shuffled_batches(len(images), batch_size, generator)
+    steps_per_epoch = len(images) // batch_size
+    precision = mixed_precision(device)
+
+    def losses() -> dict[str, Tensor]:
+        batch = images[next(batches).to(device)]
+        twins = draw_views(torch.cat([batch, batch]), views, generator)
+        with precision:
+            first, second = head(model(twins)).float().chunk(2)
+        return weighted_barlow_twins(first, second, redundancy_weight)
+
+    keep(0, model, head)
+    return optimise(
+        losses,
+        [model, head],
+        title="pretrain",
+        steps=epochs * steps_per_epoch,
+        steps_per_row=steps_per_epoch,
+        row_name="epoch",
+        images_per_step=batch_size,
+        learning_rate=lambda step: warmup_cosine(
+            step, epochs * steps_per_epoch, warmup_epochs * steps_per_epoch, learning_rate
+        ),
+        weight_decay=weight_decay,
+        after_row=lambda epoch: keep(epoch, model, head),
+    )
+
+
+def weighted_barlow_twins(first: Tensor, second: Tensor, redundancy_weight: float) -> dict[str, Tensor]:
+    """The two terms of Barlow Twins per dimension of the embedding: (N, D) embeddings to named scalars.
+
+    Dividing by D makes the loss, and with it a fit weight beside other losses, comparable between projectors.
+    """
+    invariance, redundancy = barlow_twins_terms(cross_correlation(first, second))
+    return {
+        "invariance": invariance / first.shape[1],
+        "redundancy": redundancy_weight * redundancy / first.shape[1],
+    }

@@ -1,0 +1,83 @@
+"""Features of a frozen encoder, and the numbers that describe a representation without training anything on it."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.images.views import ViewRecipe, draw_views, plain_views
+from stages.learning.training import mixed_precision
+
+_CHUNK = 500
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
+    """What a model in evaluation mode says about plain views of images; its weights and statistics do not move.
+
+    Args:
+        model: an encoder or a classifier.
+        images: (N, H, W, 3) uint8 on the model's device.
+        size: height and width of the views.
+
+    Returns:
+        (N, D) features or logits.
+    """
+    was_training = model.training
+    model.eval()
+    precision = mixed_precision(images.device)
+    chunks = []
+    for chunk in images.split(_CHUNK):
+        views = plain_views(chunk, size).contiguous(memory_format=torch.channels_last)
+        with precision:
+            chunks.append(model(views).float().cpu())
+    model.train(was_training)
+    return torch.cat(chunks).numpy()
+
+
+@torch.no_grad()
+def view_features(model: nn.Module, images: Tensor, recipe: ViewRecipe, seed: int) -> NDArray[np.float32]:
+    """(N, D) features of one random view of each image, from a model in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    precision = mixed_precision(images.device)
+    chunks = []
+    for chunk in images.split(_CHUNK):
+        with precision:
+            chunks.append(model(draw_views(chunk, recipe, generator)).float().cpu())
+    model.train(was_training)
+    return torch.cat(chunks).numpy()
+
+
+def knn_accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], neighbours: int) -> float:
+    """Top-1 accuracy of a vote among the nearest other images, by cosine similarity (leave one out)."""
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = np.argpartition(-similarity, neighbours, axis=1)[:, :neighbours]
+    votes = np.stack([(labels[nearest] == number).sum(1) for number in range(labels.max() + 1)], 1)
+    return float((votes.argmax(1) == labels).mean())
+
+
+def effective_rank(features: NDArray[np.float32]) -> float:
+    """RankMe (Garrido et al. 2023, equation 1): exp of the entropy of the singular values; 1 is a full collapse."""
+    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    share = values / max(values.sum(), 1e-300) + 1e-7
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def alignment(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Mean squared distance between two views' features on the unit sphere (Wang and Isola 2020, section 4.1)."""
+    return float(np.square(_unit(first) - _unit(second)).sum(1).mean())
+
+
+def uniformity(features: NDArray[np.float32]) -> float:
+    """Log of the mean Gaussian potential of all pairs on the unit sphere (Wang and Isola 2020, section 4.1), t = 2."""
+    unit = _unit(features).astype(np.float64)
+    squared = 2 - 2 * (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    return float(np.log(np.exp(-2 * squared).mean()))
+
+
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,144 @@
+"""A classifier that learns from labelled and unlabelled images at once.
+
+loss = cross-entropy (labelled views)
+     + barlow_weight * Barlow Twins (two strong views of unlabelled images, through the projector of pretraining)
+     + consistency_weight * consistency (what is sure on a weak view teaches both strong views)
+
+What is "sure" adapts to the model as in FreeMatch (Wang et al. 2023, equations 5 to 8). The classifier that is kept, and
+that guesses on weak views, is a moving average of the trained weights (Tarvainen and Valpola 2017, Mean Teacher).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stages.images.views import ViewRecipe, draw_views
+from stages.learning.barlow_twins import weighted_barlow_twins
+from stages.learning.encoders import Classifier, Encoder
+from stages.learning.losses import consistency
+from stages.learning.schedules import warmup_cosine
+from stages.learning.training import (
+    Trained,
+    mixed_precision,
+    optimise,
+    require_batch,
+    seed_weights,
+    shuffled_batches,
+)
+
+
+class AdaptiveThreshold:
+    """How sure a guess must be to count, per class (FreeMatch: Wang et al. 2023, equations 5 to 8).
+
+    Attributes:
+        confidence: moving average of the largest probability; starts at 1 / C.
+        share: (C,) moving average of the probabilities, the share of guesses per class; starts at 1 / C.
+    """
+
+    def __init__(self, classes: int, momentum: float, device: torch.device) -> None:
+        self.momentum = momentum
+        self.confidence = torch.tensor(1 / classes, device=device)
+        self.share = torch.full((classes,), 1 / classes, device=device)
+
+    def update(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in (N, C) probabilities; return (N,) guesses and (N,) weights, 1 where the guess is sure enough."""
+        confidence, guess = probabilities.max(1)
+        self.confidence = self.momentum * self.confidence + (1 - self.momentum) * confidence.mean()
+        self.share = self.momentum * self.share + (1 - self.momentum) * probabilities.mean(0)
+        threshold = self.confidence * self.share / self.share.max()
+        return guess, (confidence >= threshold[guess]).float()
+
+
+def train_semi_supervised(
+    labeled: Tensor,
+    labels: Tensor,
+    unlabeled: Tensor,
+    classes: int,
+    *,
+    encoder: Encoder,
+    projector: nn.Module,
+    weak: ViewRecipe,
+    strong: ViewRecipe,
+    steps: int,
+    batch_size: int,
+    unlabeled_batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    barlow_weight: float,
+    redundancy_weight: float,
+    consistency_weight: float,
+    average_decay: float,
+    seed: int,
+    warm_head: bool = True,
+    ema_teacher: bool = True,
+) -> tuple[Classifier, Trained]:
+    """Train on all images together.
+
+    Args:
+        labeled: (N, H, W, 3) uint8 on the device to train on.
+        labels: (N,) class numbers.
+        unlabeled: (M, H, W, 3) uint8.
+        classes: how many there are.
+        encoder, projector: to start from; both are changed.
+        weak: views of labelled images, and those on which classes are guessed.
+        strong: views that learn from the guess, and from each other.
+        steps, learning_rate, weight_decay: of the optimizer.
+        batch_size, unlabeled_batch_size: labelled and unlabelled images in a step.
+        barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
+        average_decay: share of the moving average that a step keeps.
+        seed: of the head's weights, order and views.
+
+    Returns:
+        the moving average of the classifier, and the history.
+
+    Raises:
+        UserError: a batch is larger than the data, or the loss is not finite.
+    """
+    require_batch(batch_size, len(labeled), "semi_supervised.batch_size", "visible labels")
+    require_batch(unlabeled_batch_size, len(unlabeled), "semi_supervised.unlabeled_batch_size", "unlabelled images")
+    seed_weights(seed)
+    device = labeled.device
+    model = Classifier(encoder, classes).to(device)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
+    average.eval()
+    generator = torch.Generator().manual_seed(seed)
+    labeled_batches = shuffled_batches(len(labeled), batch_size, generator)
+    unlabeled_batches = shuffled_batches(len(unlabeled), unlabeled_batch_size, generator)
+    threshold = AdaptiveThreshold(classes, average_decay, device)
+    precision = mixed_precision(device)
+
+    def losses() -> dict[str, Tensor]:
+        chosen = next(labeled_batches).to(device)
+        others = unlabeled[next(unlabeled_batches).to(device)]
+        with torch.no_grad(), precision:
+            guessed = average(draw_views(others, weak, generator)).float().softmax(1)
+        guess, sure = threshold.update(guessed)
+        views = torch.cat(
+            [draw_views(labeled[chosen], weak, generator), draw_views(torch.cat([others, others]), strong, generator)]
+        )
+        with precision:
+            features = model.encoder(views)
+            logits = model.head(features).float()
+            first, second = projector(features[batch_size:]).float().chunk(2)
+        terms = weighted_barlow_twins(first, second, redundancy_weight)
+        return {
+            "cross_entropy": F.cross_entropy(logits[:batch_size], labels[chosen]),
+            "invariance": barlow_weight * terms["invariance"],
+            "redundancy": barlow_weight * terms["redundancy"],
+            "consistency": consistency_weight * consistency(logits[batch_size:], guess.repeat(2), sure.repeat(2)),
+        }
+
+    trained = optimise(
+        losses,
+        [model, projector],
+        title="semi-supervised",
+        steps=steps,
+        steps_per_row=max(1, steps // 50),
+        row_name="step",
+        images_per_step=batch_size + unlabeled_batch_size,
+        learning_rate=lambda step: warmup_cosine(step, steps, steps // 20, learning_rate),
+        weight_decay=weight_decay,
+        after_step=lambda: average.update_parameters(model),
+    )
+    return average.module, trained

@@ -1,0 +1,73 @@
+"""The baseline: a classifier trained from scratch on the visible labels alone."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.images.views import ViewRecipe, draw_views
+from stages.learning.encoders import Classifier, build_encoder
+from stages.learning.schedules import warmup_cosine
+from stages.learning.training import (
+    Trained,
+    mixed_precision,
+    optimise,
+    require_batch,
+    seed_weights,
+    shuffled_batches,
+)
+
+
+def train_supervised(
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    encoder: str,
+    stem: str,
+    views: ViewRecipe,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+) -> tuple[Classifier, Trained]:
+    """Train a classifier by cross-entropy on views of labelled images.
+
+    Args:
+        images: (N, H, W, 3) uint8 on the device to train on.
+        labels: (N,) class numbers on the same device.
+        classes: how many there are.
+        encoder, stem: see `build_encoder`.
+        views: how views are made.
+        steps, batch_size, learning_rate, weight_decay: of the optimizer.
+        seed: of weights, order and views.
+
+    Raises:
+        UserError: a batch is larger than the data, or the loss is not finite.
+    """
+    require_batch(batch_size, len(images), "supervised.batch_size", "visible labels")
+    seed_weights(seed)
+    device = images.device
+    model = Classifier(build_encoder(encoder, stem), classes).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    batches = shuffled_batches(len(images), batch_size, generator)
+    precision = mixed_precision(device)
+
+    def losses() -> dict[str, Tensor]:
+        batch = next(batches).to(device)
+        with precision:
+            logits = model(draw_views(images[batch], views, generator))
+        return {"cross_entropy": F.cross_entropy(logits.float(), labels[batch])}
+
+    trained = optimise(
+        losses,
+        [model],
+        title="supervised",
+        steps=steps,
+        steps_per_row=max(1, steps // 50),
+        row_name="step",
+        images_per_step=batch_size,
+        learning_rate=lambda step: warmup_cosine(step, steps, steps // 20, learning_rate),
+        weight_decay=weight_decay,
+    )
+    return model, trained

@@ -1,0 +1,174 @@
+"""The training loop, shared by every model, and what surrounds it: device, precision, batches."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stages.outputs import UserError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind beside the weights.
+
+    Attributes:
+        history: one row per epoch or per stretch of steps, with the mean of every loss term over it.
+        cost: seconds, images per second and peak memory; these vary from run to run.
+    """
+
+    history: list[dict[str, float]]
+    cost: dict[str, float | str]
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for the model's matrix products where the hardware has it, float32 elsewhere."""
+    capable = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=capable)
+
+
+def seed_weights(seed: int) -> None:
+    """Seed torch's global generator, from which new weights are drawn, and ask for repeatable kernels."""
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def on_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, device: torch.device) -> Tensor:
+    """The chosen images (all for None) as (N, H, W, 3) bytes on the device."""
+    return torch.from_numpy(np.array(images) if indices is None else images[indices]).to(device)
+
+
+def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless (batch_size,) indices into 0..n - 1, shuffled anew each epoch; the rest of an epoch is left out."""
+    while True:
+        order = torch.randperm(n, generator=generator)
+        for start in range(0, n - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+
+
+def require_batch(batch_size: int, available: int, key: str, what: str) -> None:
+    """Refuse a batch that is larger than the data.
+
+    Raises:
+        UserError: naming the parameter and the most it can be.
+    """
+    if batch_size > available:
+        raise UserError(f"{key} is {batch_size}, but there are only {available} {what}: set it to at most {available}")
+
+
+def optimise(
+    losses: Callable[[], dict[str, Tensor]],
+    modules: Iterable[nn.Module],
+    *,
+    title: str,
+    steps: int,
+    steps_per_row: int,
+    row_name: str,
+    images_per_step: int,
+    learning_rate: Callable[[int], float],
+    weight_decay: float,
+    after_step: Callable[[], None] = lambda: None,
+    after_row: Callable[[int], None] = lambda row: None,
+) -> Trained:
+    """Minimise the sum of `losses()` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
+
+    Biases and normalisation weights are not decayed. Losses stay on the device until a row is complete.
+
+    Args:
+        losses: the weighted terms of one step, scalars that carry gradients.
+        modules: what is trained.
+        title: shown beside the progress bar.
+        steps: optimizer steps.
+        steps_per_row: steps that one row of the history sums up.
+        row_name: what such a stretch is called: `epoch` or `step`.
+        images_per_step: for the rate on the progress bar.
+        learning_rate: the step, 0..steps - 1, to the learning rate.
+        weight_decay: of weight matrices and kernels.
+        after_step, after_row: called then, the latter with the number of rows so far.
+
+    Raises:
+        UserError: a loss is not finite; names step, term and learning rate.
+    """
+    weights = [p for module in modules for p in module.parameters()]
+    device = weights[0].device
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=0.0,
+        fused=True,
+    )
+    history: list[dict[str, float]] = []
+    pending: list[Tensor] = []
+    names: list[str] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    began = time.perf_counter()
+    with tqdm(total=steps * images_per_step, desc=title, unit="img", unit_scale=True, dynamic_ncols=True) as bar:
+        for step in range(steps):
+            rate = learning_rate(step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            terms = losses()
+            torch.stack(list(terms.values())).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            after_step()
+            names = list(terms)
+            pending.append(torch.stack([term.detach().float() for term in terms.values()]))
+            bar.update(images_per_step)
+            if len(pending) == steps_per_row or step == steps - 1:
+                values = torch.stack(pending).double().cpu().numpy()
+                _refuse_infinite(values, names, title, step + 1 - len(pending), rate)
+                row = {row_name: len(history) + 1 if row_name == "epoch" else step + 1}
+                row |= {"loss": float(values.sum(1).mean())}
+                row |= {name: float(value) for name, value in zip(names, values.mean(0), strict=True)}
+                history.append(row | {"learning_rate": rate})
+                bar.set_postfix(loss=f"{row['loss']:.3f}")
+                pending.clear()
+                after_row(len(history))
+    seconds = time.perf_counter() - began
+    return Trained(
+        history,
+        {
+            "seconds": round(seconds, 2),
+            "images_per_second": round(steps * images_per_step / max(seconds, 1e-9), 1),
+            "peak_memory_mib": round(_peak_memory(device) / 2**20, 1),
+            "device": device_name(device),
+        },
+    )
+
+
+def _refuse_infinite(values: NDArray[np.float64], names: list[str], title: str, first: int, rate: float) -> None:
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise UserError(
+            f"{title}: the loss is no longer finite at step {first + row} (term {names[column]}, learning rate {rate:.2g}): "
+            "lower the learning rate"
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
