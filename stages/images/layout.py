@@ -1,9 +1,9 @@
 """One layout on disk for every image set: memory-mapped bytes, labels, and a description with checksums.
 
-    train.npy, test.npy, unlabeled.npy    (N, H, W, 3) uint8, RGB
-    train_labels.npy, test_labels.npy     (N,) int64, indices into the classes
-    folds.npy                             (F, M) int64, predefined folds of training images, where the source has them
-    dataset.json                          source, classes, sizes, SHA-256 of each file
+train.npy, test.npy, unlabeled.npy    (N, H, W, 3) uint8, RGB
+train_labels.npy, test_labels.npy     (N,) int64, indices into the classes
+folds.npy                             (F, M) int64, predefined folds of training images, where the source has them
+dataset.json                          source, classes, sizes, SHA-256 of each file
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.outputs import UserError, replacing, require, write_json
+from stages.files import UserError, replacing, require, write_json
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,36 @@ that neither alone tells the class. Tint, brightness, size, place, tilt and pixe
 classifier with few labels, yet a crop or a change of colour leaves the class readable.
 """
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stages.images.layout import new_images
 
 OUTLINES = ("disc", "square", "triangle", "star", "cross")
 TEXTURES = ("striped", "dotted", "checked", "noisy", "plain")
-CLASSES = tuple(
-    f"{TEXTURES[(i + shift) % 5]} {outline}" for i, outline in enumerate(OUTLINES) for shift in (0, 1)
-)
+CLASSES = tuple(f"{TEXTURES[(i + shift) % 5]} {outline}" for i, outline in enumerate(OUTLINES) for shift in (0, 1))
 
+_SIZES = {"train": 250, "test": 2000, "unlabeled": 5000}
 _CHUNK = 128
+
+
+def make_shapes(directory: str | Path, size: int, rng: np.random.Generator) -> None:
+    """Draw 250 training, 2,000 test and 5,000 unlabelled images, classes in equal parts, as an image set.
+
+    Args:
+        directory: where the image set goes.
+        size: height and width of the images in pixels.
+        rng: source of everything that varies.
+    """
+    with new_images(directory, "shapes", CLASSES) as writer:
+        for split, count in _SIZES.items():
+            labels = rng.permutation(np.arange(count) % len(CLASSES))
+            writer.add(split, draw_shapes(labels, size, rng))
+            if split != "unlabeled":
+                writer.add(f"{split}_labels", labels)
 
 
 def draw_shapes(labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -29,7 +49,7 @@ def draw_shapes(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         (N, size, size, 3) RGB images.
     """
     images = np.empty((len(labels), size, size, 3), np.uint8)
-    for start in range(0, len(labels), _CHUNK):
+    for start in tqdm(range(0, len(labels), _CHUNK), desc="draw", unit_scale=_CHUNK, unit="img", dynamic_ncols=True):
         chunk = slice(start, start + _CHUNK)
         images[chunk] = _draw_chunk(labels[chunk], size, rng)
     return images

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.outputs import UserError
+from stages.files import UserError
 
 
 def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.int64]:
@@ -65,6 +65,16 @@ def pick_evenly(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.i
     return np.sort(order[:size])
 
 
-def hidden(total: int, labeled: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the training images whose label is not visible, sorted: they join the unlabelled pool."""
-    return np.setdiff1d(np.arange(total), labeled, assume_unique=True)
+def unlabeled_pool(
+    unlabeled: NDArray[np.uint8], sample: NDArray[np.int64], train: NDArray[np.uint8], labeled: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """The unlabelled images in use: the sample, and the training images whose label is not visible.
+
+    Args:
+        unlabeled: (M, H, W, 3) unlabelled images.
+        sample: indices into them.
+        train: (N, H, W, 3) training images.
+        labeled: indices of those whose label is visible.
+    """
+    hidden = np.setdiff1d(np.arange(len(train)), labeled, assume_unique=True)
+    return np.concatenate([unlabeled[sample], train[hidden]])

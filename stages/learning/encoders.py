@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 ENCODERS = ("narrow", "resnet18", "resnet34", "resnet50")
-STEMS = ("conv7_pool", "conv3_pool", "conv3")
+STEMS = ("conv7_pool", "conv3_pool", "conv3_stride2", "conv3")
 
 
 class Encoder(nn.Module):
@@ -33,8 +33,8 @@ def build_encoder(name: str, stem: str) -> Encoder:
     Args:
         name: `narrow` (one residual block a stage, 32 to 256 channels, 1.2 million weights), or a ResNet of torchvision
             (He et al. 2016).
-        stem: `conv7_pool` as in the paper, for large images; `conv3_pool` and `conv3` (no max-pooling) for small ones,
-            a 3x3 convolution of stride 1 (He et al. 2016, section 4.2).
+        stem: `conv7_pool` as in the paper, for large images. For small ones a 3x3 convolution: `conv3` (stride 1, as in
+            He et al. 2016, section 4.2), `conv3_stride2`, or `conv3_pool` (stride 1, then max-pooling).
     """
     channels = 32 if name == "narrow" else 64
     if name == "narrow":
@@ -47,17 +47,15 @@ def build_encoder(name: str, stem: str) -> Encoder:
         body = torchvision.models.get_model(name, weights=None)
         width = body.fc.in_features
         body.fc = nn.Identity()
-        if stem != "conv7_pool":
-            body.conv1 = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
-            nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
-        if stem == "conv3":
-            body.maxpool = nn.Identity()
+        body.conv1, body.bn1, body.relu, body.maxpool = _stem(stem, channels)
+        nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
     return Encoder(name, stem, body, width).to(memory_format=torch.channels_last)
 
 
 def _stem(stem: str, channels: int) -> nn.Sequential:
-    first = nn.Conv2d(3, channels, 7, 2, 3, bias=False) if stem == "conv7_pool" else nn.Conv2d(3, channels, 3, 2 if stem=="s2" else 1, 1, bias=False)
-    pool = nn.Identity() if stem in ("conv3","s2") else nn.MaxPool2d(3, 2, 1)
+    kernel, stride = (7, 2) if stem == "conv7_pool" else (3, 2 if stem == "conv3_stride2" else 1)
+    first = nn.Conv2d(3, channels, kernel, stride, kernel // 2, bias=False)
+    pool = nn.MaxPool2d(3, 2, 1) if stem.endswith("pool") else nn.Identity()
     return nn.Sequential(first, nn.BatchNorm2d(channels), nn.ReLU(inplace=True), pool)
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from stages.learning.encoders import Classifier, Encoder
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,12 @@ def fit_linear_probe(
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
     return LinearProbe(weight.astype(np.float32), bias.astype(np.float32), float(regression.C), folds)
+
+
+def as_classifier(encoder: Encoder, probe: LinearProbe) -> Classifier:
+    """The frozen encoder with the probe as its head, in evaluation mode."""
+    model = Classifier(encoder, len(probe.bias)).to(next(encoder.parameters()).device)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(probe.weight))
+        model.head.bias.copy_(torch.from_numpy(probe.bias))
+    return model.eval()

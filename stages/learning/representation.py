@@ -1,5 +1,7 @@
 """Features of a frozen encoder, and the numbers that describe a representation without training anything on it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,48 +13,47 @@ from stages.learning.training import mixed_precision
 _CHUNK = 500
 
 
-@torch.no_grad()
 def outputs(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
-    """What a model in evaluation mode says about plain views of images; its weights and statistics do not move.
+    """What a model in evaluation mode says about plain views of images: (N, H, W, 3) uint8 to (N, D)."""
+    return _frozen(model, images, lambda chunk: plain_views(chunk, size))
 
-    Args:
-        model: an encoder or a classifier.
-        images: (N, H, W, 3) uint8 on the model's device.
-        size: height and width of the views.
 
-    Returns:
-        (N, D) features or logits.
-    """
-    was_training = model.training
-    model.eval()
-    precision = mixed_precision(images.device)
-    chunks = []
-    for chunk in images.split(_CHUNK):
-        views = plain_views(chunk, size).contiguous(memory_format=torch.channels_last)
-        with precision:
-            chunks.append(model(views).float().cpu())
-    model.train(was_training)
-    return torch.cat(chunks).numpy()
+def view_outputs(model: nn.Module, images: Tensor, recipe: ViewRecipe, seed: int) -> NDArray[np.float32]:
+    """What a model in evaluation mode says about one random view of each image: (N, H, W, 3) uint8 to (N, D)."""
+    generator = torch.Generator().manual_seed(seed)
+    return _frozen(model, images, lambda chunk: draw_views(chunk, recipe, generator))
 
 
 @torch.no_grad()
-def view_features(model: nn.Module, images: Tensor, recipe: ViewRecipe, seed: int) -> NDArray[np.float32]:
-    """(N, D) features of one random view of each image, from a model in evaluation mode."""
+def _frozen(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    """Outputs in evaluation mode, in chunks; the model's weights, statistics and mode stay as they were."""
     was_training = model.training
     model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    precision = mixed_precision(images.device)
-    chunks = []
-    for chunk in images.split(_CHUNK):
-        with precision:
-            chunks.append(model(draw_views(chunk, recipe, generator)).float().cpu())
+    with mixed_precision(images.device):
+        chunks = [
+            model(views(chunk).contiguous(memory_format=torch.channels_last)).float().cpu()
+            for chunk in images.split(_CHUNK)
+        ]
     model.train(was_training)
     return torch.cat(chunks).numpy()
+
+
+def describe_features(
+    whole: NDArray[np.float32], twins: list[NDArray[np.float32]], labels: NDArray[np.int64], neighbours: int
+) -> dict[str, float]:
+    """The numbers below, by name, for (N, D) features of N images and of two views of each."""
+    return {
+        "knn_accuracy": knn_accuracy(whole, labels, neighbours),
+        "effective_rank": effective_rank(whole),
+        "alignment": alignment(*twins),
+        "uniformity": uniformity(whole),
+    }
 
 
 def knn_accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], neighbours: int) -> float:
     """Top-1 accuracy of a vote among the nearest other images, by cosine similarity (leave one out)."""
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    unit = _unit(features)
+    neighbours = min(neighbours, len(unit) - 1)
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -np.inf)
     nearest = np.argpartition(-similarity, neighbours, axis=1)[:, :neighbours]

@@ -1,6 +1,6 @@
 """A classifier that learns from labelled and unlabelled images at once.
 
-loss = cross-entropy (labelled views)
+loss = cross-entropy (strong views of labelled images)
      + barlow_weight * Barlow Twins (two strong views of unlabelled images, through the projector of pretraining)
      + consistency_weight * consistency (what is sure on a weak view teaches both strong views)
 
@@ -58,8 +58,8 @@ def train_semi_supervised(
     *,
     encoder: Encoder,
     projector: nn.Module,
-    weak: ViewRecipe,
     strong: ViewRecipe,
+    weak: ViewRecipe,
     steps: int,
     batch_size: int,
     unlabeled_batch_size: int,
@@ -70,8 +70,6 @@ def train_semi_supervised(
     consistency_weight: float,
     average_decay: float,
     seed: int,
-    warm_head: bool = True,
-    ema_teacher: bool = True,
 ) -> tuple[Classifier, Trained]:
     """Train on all images together.
 
@@ -81,8 +79,8 @@ def train_semi_supervised(
         unlabeled: (M, H, W, 3) uint8.
         classes: how many there are.
         encoder, projector: to start from; both are changed.
-        weak: views of labelled images, and those on which classes are guessed.
-        strong: views that learn from the guess, and from each other.
+        strong: views that the model trains on: one of each labelled, two of each unlabelled image.
+        weak: views of unlabelled images on which classes are guessed.
         steps, learning_rate, weight_decay: of the optimizer.
         batch_size, unlabeled_batch_size: labelled and unlabelled images in a step.
         barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
@@ -114,9 +112,7 @@ def train_semi_supervised(
         with torch.no_grad(), precision:
             guessed = average(draw_views(others, weak, generator)).float().softmax(1)
         guess, sure = threshold.update(guessed)
-        views = torch.cat(
-            [draw_views(labeled[chosen], weak, generator), draw_views(torch.cat([others, others]), strong, generator)]
-        )
+        views = draw_views(torch.cat([labeled[chosen], others, others]), strong, generator)
         with precision:
             features = model.encoder(views)
             logits = model.head(features).float()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.outputs import UserError
+from stages.files import UserError
 
 
 @dataclass(frozen=True)

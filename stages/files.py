@@ -1,4 +1,4 @@
-"""Outputs are whole or absent: written under another name, then renamed."""
+"""Files between stages: outputs are whole or absent, inputs are there and readable."""
 
 import json
 import os
@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class UserError(Exception):
@@ -25,7 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield aside
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         if aside.is_dir():
             shutil.rmtree(aside)
@@ -54,3 +57,35 @@ def require(path: str | Path, stage: str) -> Path:
     if not path.exists():
         raise UserError(f"{path} is missing: run `dvc repro {stage}`, or `python -m stages.{stage}`, first")
     return path
+
+
+def read_json(path: str | Path, stage: str) -> dict:
+    """A JSON file that `stage` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = require(path, stage)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): run `dvc repro {stage}` again") from error
+
+
+def read_array(path: str | Path, stage: str) -> NDArray:
+    """A .npy file that `stage` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = require(path, stage)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}): run `dvc repro {stage}` again") from error
+
+
+def write_array(path: str | Path, array: NDArray) -> None:
+    """Write `array` as .npy, whole or not at all."""
+    with replacing(path) as aside, aside.open("wb") as file:
+        np.save(file, array)

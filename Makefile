@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup repro test lock
+
+help:  ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/installed  ## .venv from the lock file
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet --progress-bar off --require-hashes -r requirements.lock
+	@touch $@
+
+repro: setup  ## run what has changed, then show the comparison
+	$(BIN)/dvc repro
+	@echo
+	@cat plots/comparison.md
+	@echo "Pictures: plots/*.png    Numbers: metrics/    Weights: models/    Charts: $(BIN)/dvc plots show"
+
+test: setup  ## run every test
+	$(BIN)/python -m pytest -q
+
+lock: setup  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock

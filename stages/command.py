@@ -1,0 +1,45 @@
+"""How a stage runs from the command line: parameters in, one line of result out, one line of error."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable
+
+from stages.files import UserError
+from stages.params import Declared, declared_params
+
+
+def run(main: Callable[..., str], description: str, *, with_ratio: bool = False) -> None:
+    """Run a stage's `main` with its declared parameters, print the line that it returns, and exit 1 on bad input.
+
+    Args:
+        main: takes the parameters, and the ratio where `with_ratio`.
+        description: what `--help` prints.
+        with_ratio: whether the command takes a label ratio (the stages of the study).
+    """
+    stage = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
+    stage = stage.removeprefix("stages.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage}",
+        description=description,
+        epilog="Parameters come from params.yaml; `dvc repro` runs a stage only when something it depends on has changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if with_ratio:
+        parser.add_argument(
+            "ratio", help="share of the training images whose label is visible, one of study.label_ratios"
+        )
+    arguments = vars(parser.parse_args())
+    try:
+        params: Declared = declared_params(stage)
+        print(f"{stage}: {main(params, **arguments)}")
+    except UserError as error:
+        sys.exit(f"{stage}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        sys.exit(
+            f"{stage}: {error.strerror} ({error.filename or 'while writing'}): free space or permit writing, then run again"
+        )
+    except KeyboardInterrupt:
+        sys.exit(f"{stage}: interrupted")

@@ -1,0 +1,122 @@
+"""A person's own pictures: `train/<class>/*`, `test/<class>/*` and `unlabeled/**`, of any size and mode."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from stages.files import UserError
+from stages.images.layout import new_images
+
+_CHUNK = 512
+
+
+def read_folder(path: str | Path, size: int, directory: str | Path) -> None:
+    """Turn a folder of pictures into an image set.
+
+    Every picture is turned upright (EXIF), laid on white where it is transparent, cut to its central square and resized.
+
+    Args:
+        path: the folder.
+        size: height and width of the result in pixels.
+        directory: where the image set goes.
+
+    Raises:
+        UserError: a split is missing, a class has no picture, a test class is unknown to training, a picture is broken.
+    """
+    root = Path(path)
+    train, test = _classes(root / "train"), _classes(root / "test")
+    classes = tuple(train)
+    unknown = sorted(set(test) - set(train))
+    if unknown:
+        raise UserError(f"{root / 'test' / unknown[0]}: class {unknown[0]!r} has no pictures in {root / 'train'}")
+    unlabeled = _pictures(root / "unlabeled")
+    with new_images(directory, "folder", classes) as writer:
+        for name, pictures in (
+            ("train", [p for found in train.values() for p in found]),
+            ("test", [p for found in test.values() for p in found]),
+            ("unlabeled", unlabeled),
+        ):
+            _read_all(pictures, writer.create(name, (len(pictures), size, size, 3)), name)
+        writer.add("train_labels", _labels(train, classes))
+        writer.add("test_labels", _labels(test, classes))
+
+
+def _classes(split: Path) -> dict[str, list[Path]]:
+    if not split.is_dir():
+        raise UserError(f"{split} is not there: dataset.path needs train/<class>/, test/<class>/ and unlabeled/")
+    classes = {
+        child.name: _pictures(child)
+        for child in sorted(split.iterdir())
+        if child.is_dir() and not child.name.startswith(".")
+    }
+    if len(classes) < 2:
+        raise UserError(f"{split} holds {len(classes)} class directories: at least two are needed")
+    return classes
+
+
+def _pictures(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not there: dataset.path needs train/<class>/, test/<class>/ and unlabeled/")
+    endings = Image.registered_extensions()
+    found = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise UserError(f"{directory} holds no pictures: add some, or remove the directory")
+    return found
+
+
+def _labels(found: dict[str, list[Path]], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([classes.index(name) for name, pictures in found.items() for _ in pictures], np.int64)
+
+
+def _read_all(pictures: list[Path], array: NDArray[np.uint8], name: str) -> None:
+    bar = tqdm(total=len(pictures), desc=f"read {name}", unit="img", unit_scale=True, dynamic_ncols=True)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(pictures), _CHUNK):
+            chunk = pictures[start : start + _CHUNK]
+            array[start : start + len(chunk)] = list(pool.map(read_picture, chunk, [array.shape[1]] * len(chunk)))
+            bar.update(len(chunk))
+
+
+def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
+    """One picture as (size, size, 3) RGB bytes.
+
+    Raises:
+        UserError: it is broken, or so large that it looks like an attack.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                picture.draft("RGB", (size, size))
+                upright = ImageOps.exif_transpose(picture)
+                return np.asarray(ImageOps.fit(_as_rgb(upright), (size, size), Image.Resampling.LANCZOS))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}): mend or remove it") from error
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture, np.float64)
+        scale = 257 if picture.mode.startswith("I") else max(values.max() / 255, 1e-12)
+        return Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,128 @@
+"""STL-10 (Coates, Ng and Lee 2011) from its official binary archive, read as a stream."""
+
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision.datasets import STL10
+from tqdm import tqdm
+
+from stages.files import UserError
+from stages.images.layout import new_images
+from stages.images.transfer import fetch, file_md5
+
+SIZE = 96
+_IMAGE_BYTES = 3 * SIZE * SIZE
+_CHUNK = 512
+_IMAGES = {"train_X.bin": "train", "test_X.bin": "test", "unlabeled_X.bin": "unlabeled"}
+_LABELS = {"train_y.bin": "train_labels", "test_y.bin": "test_labels"}
+_TEXTS = (STL10.class_names_file, STL10.folds_list_file)
+
+
+def find_archive(path: str | None, url: str | None, md5: str | None, scratch: Path) -> Path:
+    """The verified archive: from `path`, a file or the directory that holds it, or else fetched into `scratch`.
+
+    Args:
+        path: of an archive on this machine, or None.
+        url: of a mirror, or None for the official server.
+        md5: of what the mirror serves, or None for the official checksum.
+        scratch: where a transfer is kept until it is unpacked.
+
+    Raises:
+        UserError: it cannot be had, or its checksum is wrong.
+    """
+    md5 = md5 or STL10.tgz_md5
+    if path is None:
+        return fetch(url or STL10.url, scratch / STL10.filename, md5)
+    archive = Path(path) / STL10.filename if Path(path).is_dir() else Path(path)
+    if not archive.is_file():
+        raise UserError(
+            f"{archive} is not there: dataset.path must name {STL10.filename}, or the directory that holds it"
+        )
+    found = file_md5(archive)
+    if found != md5:
+        raise UserError(f"{archive} has MD5 {found}, expected {md5}: fetch it again, or see dataset.md5")
+    return archive
+
+
+def unpack_stl10(archive: Path, directory: str | Path) -> None:
+    """Turn the official archive into an image set, a few hundred images in memory at a time.
+
+    Args:
+        archive: `stl10_binary.tar.gz`, already verified.
+        directory: where the image set goes.
+
+    Raises:
+        UserError: it is not an archive, a member lies outside its directory, or one is missing or of a wrong length.
+    """
+    texts: dict[str, list[str]] = {}
+    classes: list[str] = []
+    with new_images(directory, "stl10", classes) as writer:
+        for name, size, stream in _members(archive):
+            if name in _IMAGES:
+                if size == 0 or size % _IMAGE_BYTES:
+                    raise UserError(f"{archive}: {name} has {size:,} bytes, not a multiple of {_IMAGE_BYTES:,}")
+                array = writer.create(_IMAGES[name], (size // _IMAGE_BYTES, SIZE, SIZE, 3))
+                _copy_images(stream, array, name)
+            elif name in _LABELS:
+                writer.add(_LABELS[name], np.frombuffer(stream.read(), np.uint8).astype(np.int64) - 1)
+            else:
+                texts[name] = stream.read().decode("ascii", "replace").split("\n")
+        missing = sorted(
+            ({*_IMAGES, *_LABELS, *_TEXTS})
+            - {*texts}
+            - {f for f, n in (_IMAGES | _LABELS).items() if n in writer.shapes}
+        )
+        if missing:
+            raise UserError(f"{archive}: {', '.join(missing)} is missing from it")
+        classes += [line.strip() for line in texts[STL10.class_names_file] if line.strip()]
+        _check_labels(archive, writer.directory, writer.shapes, len(classes))
+        writer.add("folds", _folds(archive, texts[STL10.folds_list_file], writer.shapes["train"][0]))
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise UserError(f"{archive}: member {member.name!r} would land outside its directory: refused")
+                if member.isfile() and path.name in {*_IMAGES, *_LABELS, *_TEXTS}:
+                    yield path.name, member.size, tar.extractfile(member)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(f"{archive} is not a readable tar.gz archive ({error}): fetch it again") from error
+
+
+def _copy_images(stream: IO[bytes], array: NDArray[np.uint8], name: str) -> None:
+    """Copy images from a stream of column-major planes into rows of upright pixels."""
+    with tqdm(total=len(array), desc=f"unpack {name}", unit="img", unit_scale=True, dynamic_ncols=True) as bar:
+        for start in range(0, len(array), _CHUNK):
+            rows = array[start : start + _CHUNK]
+            planes = np.frombuffer(stream.read(len(rows) * _IMAGE_BYTES), np.uint8)
+            rows[:] = planes.reshape(-1, 3, SIZE, SIZE).transpose(0, 3, 2, 1)
+            bar.update(len(rows))
+
+
+def _check_labels(archive: Path, directory: Path, shapes: dict[str, list[int]], classes: int) -> None:
+    for split in ("train", "test"):
+        if shapes[split][0] != shapes[f"{split}_labels"][0]:
+            raise UserError(
+                f"{archive}: {split} has {shapes[split][0]} images but {shapes[f'{split}_labels'][0]} labels"
+            )
+        labels = np.load(directory / f"{split}_labels.npy")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise UserError(f"{archive}: {split}_y.bin holds labels outside 1..{classes}, the classes that it names")
+
+
+def _folds(archive: Path, lines: list[str], images: int) -> NDArray[np.int64]:
+    folds = [[int(number) for number in re.findall(r"\d+", line)] for line in lines if line.strip()]
+    if not folds or len({len(fold) for fold in folds}) > 1 or max(map(max, folds)) >= images:
+        raise UserError(f"{archive}: {STL10.folds_list_file} does not hold folds of {images} images")
+    return np.array(folds, np.int64)

@@ -1,0 +1,55 @@
+"""Final evaluation on the test images: predictions, accuracy, intervals."""
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import binomtest
+
+from stages.images.layout import ImageSet
+from stages.learning.encoders import Classifier
+from stages.learning.representation import outputs
+from stages.learning.training import on_device
+
+
+def predict(model: Classifier, images: ImageSet, size: int, device: torch.device) -> pd.DataFrame:
+    """Predictions of a finished classifier for every test image, in test order; see `predictions`.
+
+    Nothing may be chosen by what this returns: it is the only place where test images are read.
+
+    Args:
+        model: on `device`.
+        images: whose test images are read.
+        size: height and width of the views.
+        device: where the model is.
+    """
+    logits = outputs(model, on_device(images.test, None, device), size)
+    return predictions(logits, images.test_labels, images.classes)
+
+
+def predictions(logits: NDArray[np.float32], actual: NDArray[np.int64], classes: tuple[str, ...]) -> pd.DataFrame:
+    """One row per test image: `actual` and `predicted` class names, and the `confidence` in the prediction.
+
+    Args:
+        logits: (N, C).
+        actual: (N,) class numbers.
+        classes: C names.
+    """
+    shares = softmax(logits.astype(np.float64), axis=1)
+    names = np.array(classes, object)
+    return pd.DataFrame(
+        {"actual": names[actual], "predicted": names[shares.argmax(1)], "confidence": shares.max(1).round(6)}
+    )
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share of independent test images (Wilson 1927)."""
+    interval = binomtest(right, total).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+def accuracy(model: Classifier, images: ImageSet, size: int, device: torch.device) -> float:
+    """Top-1 accuracy of a finished classifier on the test images; see `predict`."""
+    predicted = predict(model, images, size, device)
+    return float((predicted["actual"] == predicted["predicted"]).mean())

@@ -1,0 +1,48 @@
+"""Two-dimensional layouts of features, aligned from one checkpoint to the next."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
+from sklearn.manifold import TSNE
+from tqdm import tqdm
+
+from stages.files import UserError
+
+
+def aligned_layouts(
+    features: list[NDArray[np.float32]], *, perplexity: float, iterations: int, seed: int
+) -> list[NDArray[np.float32]]:
+    """One t-SNE layout (van der Maaten and Hinton 2008) for each matrix of features of the same images.
+
+    The first starts from principal components, every other from the layout before it, and is then turned or mirrored to
+    fit it, so that what moves is what has changed.
+
+    Args:
+        features: (N, D) each, in order.
+        perplexity: effective number of neighbours, below N.
+        iterations: of the optimizer, for each layout.
+        seed: of the principal components.
+
+    Returns:
+        (N, 2) layouts, centred, with root mean square radius 1.
+
+    Raises:
+        UserError: `perplexity` is not below N.
+    """
+    count = len(features[0])
+    if perplexity >= count:
+        raise UserError(
+            f"tsne.perplexity is {perplexity:g}, it must be below the number of images, {count} (embed.images)"
+        )
+    layouts: list[NDArray[np.float32]] = []
+    for matrix in tqdm(features, desc="t-SNE", unit="layout", dynamic_ncols=True):
+        start = "pca" if not layouts else layouts[-1] * np.float32(1e-4)
+        tsne = TSNE(perplexity=perplexity, max_iter=iterations, init=start, random_state=seed, metric="cosine")
+        layout = tsne.fit_transform(matrix)
+        layout = layout - layout.mean(0)
+        layout /= max(np.sqrt(np.square(layout).sum(1).mean()), 1e-12)
+        if layouts:
+            turn, _ = orthogonal_procrustes(layout, layouts[-1])
+            layout = layout @ turn
+        layouts.append(layout.astype(np.float32))
+    return layouts

@@ -1,0 +1,184 @@
+"""The figures: each function draws one and returns it."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from stages.files import replacing
+from stages.reporting.records import TITLES
+from stages.reporting.style import MARKS, METHOD_COLOURS, METHOD_MARKS, class_colours, new_axes
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, the same bytes for the same figure, and close it."""
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def accuracy_figure(rows: dict[str, dict]) -> Figure:
+    """Test accuracy of each method with its 95 % interval."""
+    figure, axes = new_axes(height=2.8)
+    for place, (method, row) in enumerate(rows.items()):
+        low, high = row["ci95"]
+        share = row["accuracy"]
+        axes.errorbar(
+            share,
+            place,
+            xerr=[[share - low], [high - share]],
+            fmt=METHOD_MARKS[method],
+            color=METHOD_COLOURS[method],
+            capsize=5,
+            markersize=9,
+            linewidth=2.5,
+        )
+        axes.annotate(f"{share:.1%}", (share, place), (0, 12), textcoords="offset points", ha="center", weight="bold")
+    any_row = next(iter(rows.values()))
+    axes.set(
+        yticks=range(len(rows)),
+        yticklabels=[TITLES[method] for method in rows],
+        ylim=(len(rows) - 0.5, -0.7),
+        xlabel="test accuracy (top-1, with 95 % Wilson interval)",
+        title=f"{any_row['labels']:,} visible labels, {any_row['test_images']:,} test images",
+    )
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def efficiency_figure(study: pd.DataFrame) -> Figure:
+    """Test accuracy against the number of visible labels, one line per method; bands are the intervals of the table."""
+    figure, axes = new_axes()
+    for method, rows in study.groupby("method", sort=False):
+        colour = METHOD_COLOURS[method]
+        axes.plot(
+            rows["labels"],
+            rows["accuracy"],
+            marker=METHOD_MARKS[method],
+            color=colour,
+            label=TITLES[method],
+            linewidth=2.2,
+        )
+        axes.fill_between(rows["labels"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    ticks = sorted(study["labels"].unique())
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(xlabel="visible labels (logarithmic scale)", ylabel="test accuracy (top-1)", title="What a label buys")
+    axes.legend(loc="lower right", frameon=True)
+    return figure
+
+
+def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
+    """Confusion matrices side by side, each row in shares of the actual class."""
+    classes = sorted(next(iter(predictions.values()))["actual"].unique())
+    cell = min(0.42, 12 / len(classes))
+    figure, panels = new_axes(
+        1, len(predictions), 2.2 + cell * len(classes) * len(predictions), 2.2 + cell * len(classes), sharey=True
+    )
+    for axes, (method, table) in zip(panels, predictions.items(), strict=True):
+        shares = confusion_matrix(table["actual"], table["predicted"], labels=classes, normalize="true")
+        sns.heatmap(
+            shares,
+            ax=axes,
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            square=True,
+            cbar=axes is panels[-1],
+            cbar_kws={"format": PercentFormatter(1, decimals=0), "shrink": 0.7, "label": "share of the actual class"},
+            xticklabels=classes,
+            yticklabels=classes,
+        )
+        axes.set(title=TITLES[method], xlabel="predicted class", ylabel="actual class" if axes is panels[0] else "")
+        axes.tick_params(axis="x", rotation=90)
+        axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def curves_figure(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Training losses of every model, in total and by term."""
+    titles = TITLES | {"pretrain": "Barlow Twins pretraining"}
+    figure, panels = new_axes(1, len(histories), 4.6 * len(histories), 3.8)
+    for axes, (stage, rows) in zip(np.atleast_1d(panels), histories.items(), strict=True):
+        steps = rows.columns[0]
+        terms = [name for name in rows.columns[1:] if name != "learning_rate"]
+        if len(terms) == 2:
+            terms = terms[:1]
+        for term, style in zip(terms, ("-", "--", ":", "-.", (0, (5, 1))), strict=False):
+            axes.plot(rows[steps], rows[term], linestyle=style, label=term.replace("_", " "), linewidth=2)
+        axes.set(title=titles[stage], xlabel=steps, ylabel="training loss", ylim=(0, None))
+        if len(terms) > 1:
+            axes.legend(frameon=True)
+    return figure
+
+
+def layout_figure(
+    layouts: dict[int, NDArray[np.float32]], epoch: int, labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> Figure:
+    """One layout with its legend; limits are those of all layouts, so that pictures can be compared."""
+    figure, axes = new_axes(width=7.4, height=5.4)
+    _draw_layout(axes, layouts[epoch], labels, classes, _reach(layouts), 26)
+    axes.set_title(_epoch_title(epoch))
+    _legend(figure, axes, classes)
+    return figure
+
+
+def layout_grid(layouts: dict[int, NDArray[np.float32]], labels: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
+    """All layouts in a grid, first to last."""
+    columns = min(4, len(layouts))
+    rows = -(-len(layouts) // columns)
+    figure, panels = new_axes(rows, columns, 3.0 * columns + 1.8, 3.1 * rows, squeeze=False)
+    for axes in panels.flat[len(layouts) :]:
+        axes.set_axis_off()
+    for axes, (epoch, layout) in zip(panels.flat, layouts.items(), strict=False):
+        _draw_layout(axes, layout, labels, classes, _reach(layouts), 14)
+        axes.set_title(_epoch_title(epoch))
+    _legend(figure, panels.flat[0], classes)
+    figure.suptitle("How the representation evolves: t-SNE of the same training images, coloured by class")
+    return figure
+
+
+def _epoch_title(epoch: int) -> str:
+    return "random weights" if epoch == 0 else f"epoch {epoch}"
+
+
+def _reach(layouts: dict[int, NDArray[np.float32]]) -> float:
+    return 1.05 * max(float(np.abs(layout).max()) for layout in layouts.values())
+
+
+def _draw_layout(
+    axes: Axes,
+    layout: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    reach: float,
+    area: float,
+) -> None:
+    for number, (name, colour) in enumerate(zip(classes, class_colours(len(classes)), strict=True)):
+        points = layout[labels == number]
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=area,
+            color=colour,
+            marker=MARKS[number % len(MARKS)],
+            label=name,
+            alpha=0.85,
+            linewidth=0,
+        )
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+
+
+def _legend(figure: Figure, axes: Axes, classes: tuple[str, ...]) -> None:
+    if len(classes) <= 30:
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right center", frameon=False)
