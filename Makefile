@@ -23,5 +23,5 @@ repro: setup  ## run what has changed, then show the comparison
 test: setup  ## run every test
 	$(BIN)/python -m pytest -q
 
-lock: setup  ## pin the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock
+lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
+	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock

@@ -62,10 +62,10 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    radius = vary(0.5, 0.8)
-    tilt = vary(-0.25, 0.25)
-    x0 = axis[None, None, :] - vary(-0.15, 0.15)
-    y0 = axis[None, :, None] - vary(-0.15, 0.15)
+    radius = vary(0.42, 0.75)
+    tilt = vary(-0.35, 0.35)
+    x0 = axis[None, None, :] - vary(-0.2, 0.2)
+    y0 = axis[None, :, None] - vary(-0.2, 0.2)
     x = (np.cos(tilt) * x0 + np.sin(tilt) * y0) / radius
     y = (np.cos(tilt) * y0 - np.sin(tilt) * x0) / radius
 
@@ -77,7 +77,7 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         inside[rows] = np.clip(0.5 - distance, 0, 1)
 
     fill = np.ones((n, size, size), np.float32)
-    wave = 2 * np.pi * vary(3.0, 4.2)
+    wave = 2 * np.pi * vary(2.6, 4.4)
     phase_x, phase_y = vary(0, 2 * np.pi), vary(0, 2 * np.pi)
     for number, name in enumerate(TEXTURES):
         rows = textures == number

@@ -11,7 +11,7 @@ from math import ceil, log
 import torch
 from torch import Tensor
 
-_GREY = (0.299, 0.587, 0.114)
+_GREY = (0.2989, 0.587, 0.114)
 
 
 @dataclass(frozen=True)

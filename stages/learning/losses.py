@@ -17,7 +17,8 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (D, D) matrix with entries in -1..1.
     """
-    return _standardise(first).T @ _standardise(second) / len(first)
+    with torch.autocast(first.device.type, enabled=False):
+        return _standardise(first).T @ _standardise(second) / len(first)
 
 
 def _standardise(embeddings: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def checkpoint_epochs(epochs: int, count: int) -> list[int]:
 
     Spacing is geometric, so that early change is seen; at most `count` of 0..epochs, fewer where they would coincide.
     """
-    if count == 1 or epochs == 0:
+    if count == 1:
         return [epochs]
-    spaced = {round(epochs ** (i / max(1, count - 2))) for i in range(count - 1)}
-    return sorted({0, *spaced, epochs})
+    early = {round(epochs ** (i / (count - 2))) for i in range(count - 2)} if count > 2 else set()
+    return sorted({0, *early, epochs})

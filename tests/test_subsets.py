@@ -1,0 +1,64 @@
+"""Which images take part."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stages.files import UserError
+from stages.images.subsets import draw_labeled, draw_unlabeled, pick_evenly, unlabeled_pool
+
+BALANCED = np.repeat(np.arange(10), 25)
+UNEVEN = np.repeat([0, 1, 2], [100, 40, 10])
+
+
+@pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
+def test_smaller_ratio_is_inside_larger_one(labels):
+    drawn = [set(draw_labeled(labels, ratio, 0)) for ratio in (0.1, 0.2, 0.35, 0.9, 1.0)]
+    assert all(a < b for a, b in pairwise(drawn))
+    assert drawn[-1] == set(range(len(labels)))
+
+
+@pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
+@pytest.mark.parametrize("ratio", [0.1, 0.2, 0.5, 0.77])
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_are_shown_in_proportion(labels, ratio, seed):
+    drawn = draw_labeled(labels, ratio, seed)
+    assert len(drawn) == int(ratio * len(labels) + 0.5)
+    counts, totals = np.bincount(labels[drawn]), np.bincount(labels)
+    assert (np.abs(counts - ratio * totals) <= 1 + 1e-9).all()
+
+
+def test_seed_decides():
+    assert np.array_equal(draw_labeled(BALANCED, 0.2, 1), draw_labeled(BALANCED, 0.2, 1))
+    assert not np.array_equal(draw_labeled(BALANCED, 0.2, 1), draw_labeled(BALANCED, 0.2, 2))
+
+
+@pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
+def test_too_small_a_ratio_names_the_smallest_that_works(labels):
+    with pytest.raises(UserError, match="smallest ratio that works is") as caught:
+        draw_labeled(labels, 0.005, 3)
+    smallest = float(str(caught.value).rsplit(" ", 1)[1])
+    assert len(np.unique(labels[draw_labeled(labels, smallest, 3)])) == len(np.unique(labels))
+    with pytest.raises(UserError):
+        draw_labeled(labels, smallest - 1.01 / len(labels), 3)
+
+
+def test_unlabelled_sample():
+    drawn = draw_unlabeled(100, 30, 0)
+    assert len(set(drawn)) == 30
+    assert drawn.min() >= 0
+    assert drawn.max() < 100
+    assert np.array_equal(draw_unlabeled(7, None, 0), np.arange(7))
+    with pytest.raises(UserError, match="at most 100"):
+        draw_unlabeled(100, 101, 0)
+
+
+def test_images_to_look_at_are_even_and_at_most_all():
+    assert set(np.bincount(BALANCED[pick_evenly(BALANCED, 50, 0)])) == {5}
+    assert len(pick_evenly(UNEVEN, 1000, 0)) == len(UNEVEN)
+
+
+def test_pool_holds_the_sample_and_what_is_not_visible():
+    unlabeled, train = np.arange(5)[:, None, None, None], 10 + np.arange(4)[:, None, None, None]
+    assert unlabeled_pool(unlabeled, np.array([1, 3]), train, np.array([0, 2])).ravel().tolist() == [1, 3, 11, 13]

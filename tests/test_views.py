@@ -1,0 +1,128 @@
+"""Views in batches against torchvision's functional operations, image by image, with the same parameters."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+
+from stages.images import views as ours
+from stages.images.views import ViewRecipe, draw_view_parameters, draw_views, make_views, plain_views
+
+RECIPE = ViewRecipe(24, 0.1, True, 0.4, 0.4, 0.4, 0.2, 0.7, 0.3, 0.4, 0.3)
+
+
+def _images(n=48, height=40, width=52):
+    return torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def _planes(images):
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def test_a_whole_view_equals_torchvisions():
+    images = _images()
+    p = draw_view_parameters(48, 40, 52, RECIPE, torch.Generator().manual_seed(2))
+    for field in ("flip", "greyscale", "blur_sigma", "solarize", "hue"):
+        assert 0 < torch.count_nonzero(getattr(p, field)) < 48, f"{field} must occur, and not everywhere"
+    found = make_views(images, p, 24)
+    for i, image in enumerate(_planes(images)):
+        box = [int(p.top[i]), int(p.left[i]), int(p.height[i]), int(p.width[i])]
+        view = tv.resized_crop(image, *box, [24, 24], antialias=True)
+        view = tv.horizontal_flip(view) if p.flip[i] else view
+        view = tv.adjust_brightness(view, p.brightness[i].item())
+        view = tv.adjust_contrast(view, p.contrast[i].item())
+        view = tv.adjust_saturation(view, p.saturation[i].item())
+        view = tv.adjust_hue(view, p.hue[i].item())
+        view = tv.rgb_to_grayscale(view, 3) if p.greyscale[i] else view
+        if p.blur_sigma[i]:
+            view = tv.gaussian_blur(view, [ours.blur_kernel_size(24)] * 2, [p.blur_sigma[i].item()] * 2)
+        if p.solarize[i]:
+            apart = (view - 0.5).abs() > 1e-3  # a rounding error at the threshold flips a pixel
+            torch.testing.assert_close(found[i][apart], tv.solarize(view, 0.5)[apart], rtol=0, atol=5e-4)
+        else:
+            torch.testing.assert_close(found[i], view, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("size", [8, 24, 40, 64])
+def test_crop_resize_equals_torchvisions_up_and_down(size):
+    images = _images(6)
+    top, left = torch.tensor([0, 3, 0, 39, 10, 5]), torch.tensor([0, 7, 51, 0, 1, 2])
+    height, width = torch.tensor([40, 20, 40, 1, 30, 8]), torch.tensor([52, 30, 1, 52, 8, 50])
+    found = ours.crop_resize(images, top, left, height, width, torch.zeros(6, dtype=torch.bool), size)
+    for i, image in enumerate(_planes(images)):
+        box = [int(top[i]), int(left[i]), int(height[i]), int(width[i])]
+        expected = tv.resized_crop(image, *box, [size, size], antialias=True)
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "values"),
+    [
+        (ours.adjust_brightness, tv.adjust_brightness, [0.0, 0.6, 1.0, 1.4]),
+        (ours.adjust_contrast, tv.adjust_contrast, [0.0, 0.6, 1.0, 1.4]),
+        (ours.adjust_saturation, tv.adjust_saturation, [0.0, 0.6, 1.0, 1.4]),
+        (ours.adjust_hue, tv.adjust_hue, [-0.5, -0.1, 0.0, 0.1, 0.5]),
+    ],
+)
+def test_colour_operations_equal_torchvisions(mine, theirs, values):
+    planes = _planes(_images(len(values)))
+    planes[0, :, :5] = 0.5
+    found = mine(planes, torch.tensor(values))
+    for i, value in enumerate(values):
+        torch.testing.assert_close(found[i], theirs(planes[i], value), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_blur_equals_torchvisions(sigma):
+    planes = _planes(_images(2))[..., :40]
+    kernel = ours.blur_kernel_size(40)
+    expected = tv.gaussian_blur(planes, [kernel, kernel], [sigma, sigma])
+    torch.testing.assert_close(ours.gaussian_blur(planes, torch.full((2,), sigma)), expected, rtol=0, atol=1e-5)
+
+
+def test_plain_views_equal_torchvisions_resize():
+    images = _images(3)
+    torch.testing.assert_close(
+        plain_views(images, 24), tv.resize(_planes(images), [24, 24], antialias=True), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 97), (97, 20), (8, 8), (1, 64)])
+def test_crops_lie_inside_and_cover_what_is_asked_for(height, width):
+    recipe = ViewRecipe(8, 0.3, True)
+    p = draw_view_parameters(2000, height, width, recipe, torch.Generator().manual_seed(3))
+    assert (p.top >= 0).all()
+    assert (p.left >= 0).all()
+    assert (p.top + p.height <= height).all()
+    assert (p.left + p.width <= width).all()
+    if height == width:
+        share = p.height * p.width / (height * width)
+        assert share.min() > 0.3 - 2.5 / height
+        ratio = p.width / p.height
+        assert ratio.min() > 0.75 - 2.5 / height
+        assert ratio.max() < 4 / 3 + 6 / height
+
+
+def test_same_generator_same_views_and_each_image_its_own():
+    images = _images(2)[:1].expand(16, -1, -1, -1)
+    one, two = (draw_views(images, RECIPE, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert len(torch.unique(one.flatten(1), dim=0)) == 16
+
+
+def test_views_are_channels_last_and_in_range():
+    view = draw_views(_images(), RECIPE, torch.Generator().manual_seed(5))
+    assert view.is_contiguous(memory_format=torch.channels_last)
+    assert view.min() >= -1e-6
+    assert view.max() <= 1 + 1e-6
+
+
+def test_strengths_of_zero_leave_colours_alone():
+    p = draw_view_parameters(100, 9, 9, ViewRecipe(9, 1.0, False), torch.Generator())
+    same = {"brightness": 1, "contrast": 1, "saturation": 1}
+    assert all(
+        (getattr(p, field.name) == same.get(field.name, 0)).all()
+        for field in fields(p)
+        if field.name not in ("height", "width")
+    )
