@@ -1,9 +1,11 @@
 """STL-10 (Coates, Ng and Lee 2011) from its official binary archive, read as a stream."""
 
+import gzip
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -62,7 +64,7 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
     """
     texts: dict[str, list[str]] = {}
     classes: list[str] = []
-    with new_images(directory, "stl10", classes) as writer:
+    with _reading(archive), new_images(directory, "stl10", classes) as writer:
         for name, size, stream in _members(archive):
             if name in _IMAGES:
                 if size == 0 or size % _IMAGE_BYTES:
@@ -73,11 +75,8 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
                 writer.add(_LABELS[name], np.frombuffer(stream.read(), np.uint8).astype(np.int64) - 1)
             else:
                 texts[name] = stream.read().decode("ascii", "replace").split("\n")
-        missing = sorted(
-            ({*_IMAGES, *_LABELS, *_TEXTS})
-            - {*texts}
-            - {f for f, n in (_IMAGES | _LABELS).items() if n in writer.shapes}
-        )
+        arrived = {name for name, array in (_IMAGES | _LABELS).items() if array in writer.shapes} | set(texts)
+        missing = sorted({*_IMAGES, *_LABELS, *_TEXTS} - arrived)
         if missing:
             raise UserError(f"{archive}: {', '.join(missing)} is missing from it")
         classes += [line.strip() for line in texts[STL10.class_names_file] if line.strip()]
@@ -85,19 +84,22 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
         writer.add("folds", _folds(archive, texts[STL10.folds_list_file], writer.shapes["train"][0]))
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise UserError(f"{archive}: member {member.name!r} would land outside its directory: refused")
-                if member.isfile() and path.name in {*_IMAGES, *_LABELS, *_TEXTS}:
-                    yield path.name, member.size, tar.extractfile(member)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+        yield
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{archive} is not a readable tar.gz archive ({error}): fetch it again") from error
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts:
+                raise UserError(f"{archive}: member {member.name!r} would land outside its directory: refused")
+            if member.isfile() and path.name in {*_IMAGES, *_LABELS, *_TEXTS}:
+                yield path.name, member.size, tar.extractfile(member)
 
 
 def _copy_images(stream: IO[bytes], array: NDArray[np.uint8], name: str) -> None:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from stages.files import UserError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _TIMEOUT = (10, 60)
 
 

@@ -1,6 +1,6 @@
 """Learning rates and weights as pure functions of the step."""
 
-from math import cos, pi
+from math import cos, exp, pi
 
 
 def warmup_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
@@ -12,6 +12,11 @@ def warmup_cosine(step: int, steps: int, warmup: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     return peak * 0.5 * (1 + cos(pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def gaussian_ramp(step: int, length: int) -> float:
+    """A weight that grows from near 0 to 1 within `length` steps (Laine and Aila 2017, Temporal Ensembling, section 2.1)."""
+    return exp(-5 * (1 - min(1.0, step / max(1, length))) ** 2)
 
 
 def checkpoint_epochs(epochs: int, count: int) -> list[int]:

@@ -2,11 +2,13 @@
 
 loss = cross-entropy (strong views of labelled images)
      + barlow_weight * Barlow Twins (two strong views of unlabelled images, through the projector of pretraining)
-     + consistency_weight * consistency (what is sure on a weak view teaches both strong views)
+     + consistency_weight * ramp * consistency (what is sure on a weak view teaches both strong views)
 
-What is "sure" adapts to the model as in FreeMatch (Wang et al. 2023, equations 5 to 8). The classifier that is kept, and
+The ramp grows from 0 to 1 over the first half of the steps: a head that knows nothing yet would teach its own errors. What is "sure" adapts to the model as in FreeMatch (Wang et al. 2023, equations 5 to 8). The classifier that is kept, and
 that guesses on weak views, is a moving average of the trained weights (Tarvainen and Valpola 2017, Mean Teacher).
 """
+
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from stages.images.views import ViewRecipe, draw_views
 from stages.learning.barlow_twins import weighted_barlow_twins
 from stages.learning.encoders import Classifier, Encoder
 from stages.learning.losses import consistency
-from stages.learning.schedules import warmup_cosine
+from stages.learning.schedules import gaussian_ramp, warmup_cosine
 from stages.learning.training import (
     Trained,
     mixed_precision,
@@ -106,7 +108,10 @@ def train_semi_supervised(
     threshold = AdaptiveThreshold(classes, average_decay, device)
     precision = mixed_precision(device)
 
+    taken = count()
+
     def losses() -> dict[str, Tensor]:
+        ramp = gaussian_ramp(next(taken), steps // 2)
         chosen = next(labeled_batches).to(device)
         others = unlabeled[next(unlabeled_batches).to(device)]
         with torch.no_grad(), precision:
@@ -122,7 +127,9 @@ def train_semi_supervised(
             "cross_entropy": F.cross_entropy(logits[:batch_size], labels[chosen]),
             "invariance": barlow_weight * terms["invariance"],
             "redundancy": barlow_weight * terms["redundancy"],
-            "consistency": consistency_weight * consistency(logits[batch_size:], guess.repeat(2), sure.repeat(2)),
+            "consistency": consistency_weight
+            * ramp
+            * consistency(logits[batch_size:], guess.repeat(2), sure.repeat(2)),
         }
 
     trained = optimise(

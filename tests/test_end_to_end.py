@@ -1,0 +1,248 @@
+"""The whole pipeline in a temporary clone, on the smallest preset: what runs, what reruns, what comes out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+from structure import ROOT
+
+LABEL_READERS = {"label", "supervised", "probe", "semi_supervised", "compare"}
+STUDY = {"study@0.2", "study@1.0"}
+EVERYTHING = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
+
+
+class Clone:
+    """A clone of this project with commands run in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    def __call__(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr if fails else done.stdout
+
+    def repro(self, *more: str) -> set[str]:
+        return ran(self("dvc", "repro", *more))
+
+    def bytes(self) -> dict[str, bytes]:
+        """Every result that has to be the same for the same seed: all files that the pipeline wrote but cost."""
+        return {
+            path.relative_to(self.path).as_posix(): path.read_bytes()
+            for room in ("data", "models", "metrics", "plots")
+            for path in sorted((self.path / room).rglob("*"))
+            if path.is_file() and path.name != ".gitignore" and "cost" not in path.parts
+        }
+
+
+def ran(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+
+def _pictures(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train/even", 15), ("train/odd", 15), ("test/even", 10), ("test/odd", 10), ("unlabeled", 70)):
+        (path / split).mkdir(parents=True)
+        for number in range(count):
+            stripes = (np.arange(20) // 3 % 2)[:, None, None] * np.ones((20, 20, 3)) * 200
+            picture = (stripes if "even" in split or number % 2 else stripes.transpose(1, 0, 2)) + rng.random(
+                (20, 20, 3)
+            ) * 50
+            Image.fromarray(picture.astype(np.uint8)).save(path / split / f"{number}.png")
+
+
+def _clone(path: Path) -> Clone:
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in files.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, path / name)
+    clone = Clone(path)
+    clone("git", "init", "-q", "-b", "main")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A clone in which the pipeline has run once and its results are committed, and which stages ran."""
+    _pictures(tmp_path_factory.mktemp("own") / "pictures")
+    clone = _clone(tmp_path_factory.mktemp("clone"))
+    params = YAML(typ="safe").load((ROOT / "tests" / "tiny.yaml").read_text())
+    params["dataset"]["path"] = str(next(tmp_path_factory.getbasetemp().glob("own*/pictures")))
+    with (clone.path / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    (clone.path / "dvc.lock").unlink(missing_ok=True)
+    clone("git", "add", "-A")
+    clone("git", "commit", "-qm", "begin")
+    first = clone.repro()
+    clone("git", "add", "-A")
+    clone("git", "commit", "-qm", "results")
+    return clone, first
+
+
+@pytest.fixture
+def clone(finished):
+    """The finished clone; what a test changes in it is undone afterwards."""
+    clone, _ = finished
+    yield clone
+    clone("git", "checkout", "-q", ".")
+    clone("dvc", "checkout", "-q")
+
+
+def test_everything_runs_once(finished):
+    clone, first = finished
+    assert first == EVERYTHING
+    assert clone.repro() == set()
+
+
+def test_results_have_the_documented_form(finished):
+    clone, _ = finished
+    compare = json.loads((clone.path / "metrics/compare.json").read_text())
+    for method in ("supervised", "probe", "semi_supervised"):
+        row = compare[method]
+        low, high = row["ci95"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1
+        assert (row["labels"], row["test_images"]) == (6, 20)
+        predicted = pd.read_csv(clone.path / f"plots/predictions/{method}.csv")
+        assert list(predicted) == ["actual", "predicted", "confidence"]
+        assert list(predicted["actual"]) == ["even"] * 10 + ["odd"] * 10
+        assert (predicted["actual"] == predicted["predicted"]).mean() == pytest.approx(row["accuracy"])
+        for ratio, labels in (("0.2", 6), ("1.0", 30)):
+            study = json.loads((clone.path / f"metrics/study/{ratio}.json").read_text())
+            assert study[method].keys() >= {"accuracy", "std", "seeds", "labels"}
+            assert study[method]["labels"] == labels
+    assert {p.stem for p in (clone.path / "plots/tsne").glob("*.png")} == {"0", "1", "3"}
+    assert "Semi-supervised" in (clone.path / "plots/comparison.md").read_text()
+
+
+def test_study_at_the_same_labels_gives_the_same_result(finished):
+    clone, _ = finished
+    compare = json.loads((clone.path / "metrics/compare.json").read_text())
+    study = json.loads((clone.path / "metrics/study/0.2.json").read_text())
+    assert {m: compare[m]["accuracy"] for m in compare} == {m: study[m]["accuracy"] for m in study}
+
+
+def test_same_seed_same_bytes(clone):
+    before = clone.bytes()
+    assert clone.repro("--force") == EVERYTHING
+    after = clone.bytes()
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_label_ratio_reruns_what_reads_labels(clone):
+    output = clone("dvc", "exp", "run", "-n", "half", "-S", "label_ratio=0.5")
+    assert ran(output) == LABEL_READERS
+    clone("git", "checkout", "-q", ".")
+    clone("dvc", "checkout", "-q")
+    shown = json.loads(clone("dvc", "metrics", "diff", "main", "half", "--json"))
+    assert shown["diff"]["metrics/compare.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
+    assert "half" in clone("dvc", "exp", "show", "--csv")
+    clone("dvc", "plots", "diff", "main", "half", "-o", "shown")
+    page = (clone.path / "shown/index.html").read_text()
+    assert "Label efficiency" in page
+    pictures = [path.name for path in (clone.path / "shown/static").iterdir()]
+    for name in ("plots_comparison.png", "plots_tsne.png", "plots_confusion.png"):
+        assert sum(picture.endswith(name) for picture in pictures) == 2, pictures
+
+
+def test_seed_reruns_everything(clone):
+    assert ran(clone("dvc", "exp", "run", "-n", "seeded", "-S", "seed=1")) == EVERYTHING
+
+
+@pytest.mark.parametrize("change", ["tsne.perplexity=6.0", "tsne.iterations=260"])
+def test_tsne_reruns_alone(clone, change):
+    assert ran(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
+
+
+def test_a_change_in_the_probe_reruns_the_probe_and_the_study(clone):
+    path = clone.path / "stages/learning/linear_probe.py"
+    path.write_text(path.read_text().replace("max_iter=2000", "max_iter=1"))
+    assert clone.repro() in ({"probe", *STUDY}, {"probe", *STUDY, "compare"})
+
+
+def test_a_new_ratio_runs_only_itself(clone):
+    assert ran(clone("dvc", "exp", "run", "-S", "study.label_ratios=[0.2,0.5,1.0]")) == {"study@0.5", "compare"}
+
+
+def test_launcher_changes_nothing(clone):
+    clone.environment["LAUNCH"] = "python -W ignore"
+    assert clone.repro() == set()
+    del clone.environment["LAUNCH"]
+
+
+def test_results_travel_by_remote(clone, tmp_path):
+    clone("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
+    clone("dvc", "push", "-q", "-r", "store")
+    clone("git", "clone", "-q", str(clone.path), str(tmp_path / "other"))
+    other = Clone(tmp_path / "other")
+    other("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
+    other("dvc", "pull", "-q", "-r", "store")
+    assert other.repro() == set()
+    assert other("git", "status", "--porcelain") == ""
+    clone("dvc", "remote", "remove", "--local", "store")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stage", "complaint"),
+    [
+        ("label_ratio", "0.01", "label", "label: label_ratio is 0.01, which shows 0 of 30 labels"),
+        ("unlabeled.size", "71", "sample", "sample: unlabeled.size is 71, but the image set has 70 unlabelled images"),
+        (
+            "supervised.batch_size",
+            "7",
+            "supervised",
+            "supervised: supervised.batch_size is 7, but there are only 6 visible labels",
+        ),
+        ("pretrain.batch_size", "61", "pretrain", "pretrain.batch_size is 61, but there are only 60 unlabelled images"),
+        ("tsne.perplexity", "30.0", "tsne", "tsne.perplexity is 30, it must be below the number of images, 30"),
+        (
+            "pretrain.learning_rate",
+            "-1.0",
+            "pretrain",
+            "params.yaml: pretrain.learning_rate is -1.0: input should be greater than 0",
+        ),
+        ("supervised.learning_rate", "1e30", "supervised", "the loss is no longer finite at step"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_half_written(clone, key, value, stage, complaint):
+    params = YAML().load((clone.path / "params.yaml").read_text())
+    *parents, last = key.split(".")
+    section = params
+    for parent in parents:
+        section = section[parent]
+    section[last] = YAML().load(value)
+    with (clone.path / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    before = clone.bytes()
+    output = clone(sys.executable, "-m", f"stages.{stage}", fails=True)
+    assert "Traceback" not in output
+    assert complaint in output.strip().splitlines()[-1]
+    assert clone.bytes() == before
+
+
+def test_a_stage_before_its_turn_says_what_to_run(clone):
+    (clone.path / "data/labeled.npy").unlink()
+    output = clone(sys.executable, "-m", "stages.supervised", fails=True)
+    assert (
+        output.strip().splitlines()[-1]
+        == "supervised: data/labeled.npy is missing: run `dvc repro label`, or `python -m stages.label`, first"
+    )

@@ -1,0 +1,154 @@
+"""Encoders, checkpoints, the training loop and layouts."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from sklearn.manifold import trustworthiness
+from torch import nn
+
+from stages.files import UserError
+from stages.learning.checkpoints import (
+    epoch_checkpoints,
+    load_classifier,
+    load_encoder,
+    load_projector,
+    save_classifier,
+    save_encoder,
+    save_projector,
+)
+from stages.learning.encoders import ENCODERS, STEMS, Classifier, build_encoder, build_projector
+from stages.learning.layouts import aligned_layouts
+from stages.learning.training import optimise, shuffled_batches
+from stages.params import EncoderChoice
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("stem", STEMS)
+def test_encoders_take_small_images(name, stem):
+    encoder = build_encoder(name, stem).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, encoder.width)
+
+
+def test_choices_are_those_of_the_parameters():
+    fields = EncoderChoice.model_fields
+    assert fields["name"].annotation.__args__ == ENCODERS
+    assert fields["stem"].annotation.__args__ == STEMS
+
+
+def test_resnet_is_torchvisions():
+    torch.manual_seed(0)
+    ours = build_encoder("resnet18", "conv7_pool").eval()
+    theirs = torchvision.models.resnet18()
+    theirs.fc = nn.Identity()
+    theirs.load_state_dict({key.removeprefix("body."): value for key, value in ours.state_dict().items()})
+    views = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(views), theirs.eval()((views - 0.5) * 4))
+
+
+def test_checkpoints_carry_what_made_them(tmp_path):
+    encoder = build_encoder("narrow", "conv3")
+    model, projector = Classifier(encoder, 3), build_projector(encoder.width, [16, 8])
+    save_encoder(encoder, tmp_path / "0.safetensors")
+    save_encoder(encoder, tmp_path / "12.safetensors")
+    save_projector(projector, encoder.width, [16, 8], tmp_path / "projector.safetensors")
+    save_classifier(model, ("a", "b", "<c>"), tmp_path / "model.safetensors")
+    assert [epoch for epoch, _ in epoch_checkpoints(tmp_path)] == [0, 12]
+    found, classes = load_classifier(tmp_path / "model.safetensors")
+    assert classes == ("a", "b", "<c>")
+    for ours, theirs in (
+        (encoder, load_encoder(tmp_path / "12.safetensors")),
+        (projector, load_projector(tmp_path / "projector.safetensors")),
+        (model, found),
+    ):
+        assert not theirs.training
+        for one, two in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    save_encoder(build_encoder("narrow", "conv3"), tmp_path / "1.safetensors")
+    whole = (tmp_path / "1.safetensors").read_bytes()
+    for damaged in (whole[:-5], whole[:100], b"", b"\xff" * 50):
+        (tmp_path / "1.safetensors").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"1\.safetensors is damaged"):
+            load_encoder(tmp_path / "1.safetensors")
+    with pytest.raises(UserError, match="is missing"):
+        load_encoder(tmp_path / "2.safetensors")
+    (tmp_path / "1.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        epoch_checkpoints(tmp_path)
+
+
+def test_batches_visit_every_image_once_an_epoch():
+    batches = shuffled_batches(10, 3, torch.Generator().manual_seed(0))
+    for _ in range(3):
+        epoch = torch.cat([next(batches) for _ in range(3)])
+        assert len(set(epoch.tolist())) == 9
+
+
+def _fit(losses, model, **more):
+    settings = {
+        "title": "t",
+        "steps": 20,
+        "steps_per_row": 5,
+        "row_name": "epoch",
+        "images_per_step": 1,
+        "learning_rate": lambda step: 0.1,
+        "weight_decay": 0.0,
+    }
+    return optimise(losses, [model], **(settings | more))
+
+
+def test_the_loop_is_adamw():
+    torch.manual_seed(0)
+    ours = nn.Linear(3, 1)
+    theirs = nn.Linear(3, 1)
+    theirs.load_state_dict(ours.state_dict())
+    x, y = torch.randn(8, 3), torch.randn(8, 1)
+    trained = _fit(lambda: {"error": (ours(x) - y).square().mean()}, ours, weight_decay=0.3)
+    optimizer = torch.optim.AdamW(
+        [{"params": [theirs.weight], "weight_decay": 0.3}, {"params": [theirs.bias], "weight_decay": 0.0}], lr=0.1
+    )
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (theirs(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
+    assert [row["epoch"] for row in trained.history] == [1, 2, 3, 4]
+    assert [row["loss"] for row in trained.history] == pytest.approx(
+        [np.mean(losses[i : i + 5]) for i in range(0, 20, 5)], rel=1e-4
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_term():
+    model = nn.Linear(1, 1)
+    steps = iter(range(99))
+    with pytest.raises(UserError, match=r"no longer finite at step 7 \(term bad, learning rate 0\.1\)"):
+        _fit(
+            lambda: {
+                "good": model.weight.sum() * 0,
+                "bad": model.weight.sum() * (float("nan") if next(steps) == 7 else 0),
+            },
+            model,
+        )
+
+
+def test_layouts_are_aligned_and_faithful():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 16)) * 6
+    early = (centres[np.arange(120) % 4] + rng.normal(size=(120, 16))).astype(np.float32)
+    late = early + 0.3 * rng.normal(size=early.shape).astype(np.float32)
+    first, second = aligned_layouts([early, late], perplexity=10, iterations=300, seed=0)
+    apart = aligned_layouts([late], perplexity=10, iterations=300, seed=0)[0]
+    move = lambda a, b: np.linalg.norm(a - b, axis=1).mean()  # noqa: E731
+    assert move(first, second) < 0.5 * move(first, apart) or move(first, second) < 0.3
+    assert trustworthiness(late, second, metric="cosine") > 0.85
+    assert np.allclose(second.mean(0), 0, atol=1e-3)
+    again = aligned_layouts([early, late], perplexity=10, iterations=300, seed=0)
+    assert np.array_equal(again[1], second)

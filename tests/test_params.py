@@ -1,0 +1,110 @@
+"""Parameters: what is refused, in which words, and what a stage may read."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.files import UserError
+from stages.params import Declared, declared_params, load_params
+
+PRESETS = sorted(Path("presets").glob("*.yaml"))
+
+
+def _with(tmp_path, changes):
+    content = YAML(typ="safe").load(Path("presets/shapes.yaml").read_text())
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = content
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        if value is KeyError:
+            del section[last]
+        else:
+            section[last] = value
+    path = tmp_path / "params.yaml"
+    with path.open("w") as file:
+        YAML().dump(content, file)
+    return path
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_valid(preset):
+    load_params(preset)
+
+
+def test_params_start_as_the_shapes_preset():
+    assert Path("presets/shapes.yaml").read_bytes() == Path("params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"pretrain.epoch": 3}, "pretrain.epoch is not a parameter"),
+        ({"colour": 1}, "colour is not a parameter"),
+        ({"seed": KeyError}, "seed is missing"),
+        ({"seed": "zero"}, "seed is 'zero': input should be a valid integer"),
+        ({"seed": -1}, "seed is -1: input should be greater than or equal to 0"),
+        ({"seed": 1.5}, "seed is 1.5: "),
+        ({"label_ratio": 0}, "label_ratio is 0: input should be greater than 0"),
+        ({"label_ratio": 1.1}, "label_ratio is 1.1: input should be less than or equal to 1"),
+        ({"label_ratio": "half"}, "label_ratio is 'half': "),
+        ({"dataset.source": "mnist"}, "dataset.source is 'mnist': input should be 'shapes', 'stl10' or 'folder'"),
+        ({"dataset.source": "folder"}, "path is needed with source folder"),
+        ({"dataset.url": "http://x"}, "for source stl10 only"),
+        ({"dataset.source": "stl10", "dataset.image_size": 64}, "image_size is 64, but images of stl10 have 96"),
+        ({"pretrain.batch_size": 1}, "pretrain.batch_size is 1: input should be greater than or equal to 2"),
+        ({"pretrain.warmup_epochs": 99}, "warmup_epochs is 99, it must be below epochs"),
+        ({"pretrain.learning_rate": "1e-3"}, "pretrain.learning_rate is '1e-3'"),
+        ({"views.strong.hue": 0.7}, "views.strong.hue is 0.7: input should be less than or equal to 0.5"),
+        ({"study.label_ratios": [0.1, 0.1]}, "each ratio may occur once only"),
+        ({"study.label_ratios": [0.1, 2]}, "study.label_ratios.1 is 2: "),
+        ({"study.label_ratios": []}, "study.label_ratios is []: "),
+        ({"semi_supervised": None}, "semi_supervised is None: "),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(tmp_path, changes, complaint):
+    with pytest.raises(UserError) as caught:
+        load_params(_with(tmp_path, changes))
+    message = str(caught.value)
+    assert complaint in message
+    assert "\n" not in message
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    with pytest.raises(UserError, match=r"seed is -1.*colour is not a parameter"):
+        load_params(_with(tmp_path, {"seed": -1, "colour": 1}))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "\xff\xfe", "- 1", "", "a: 1\na: 2"])
+def test_what_is_not_a_parameter_file(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match="run from the top of the project"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_exponents_are_numbers_as_dvc_reads_them(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(Path("presets/shapes.yaml").read_text().replace("learning_rate: 0.002", "learning_rate: 2e-3"))
+    assert load_params(path) == load_params("presets/shapes.yaml")
+
+
+def test_a_stage_sees_what_it_declares_and_nothing_else():
+    params = declared_params("probe")
+    assert params.seed == 0
+    assert dict(**params.probe) == {"strengths": params.probe.strengths, "folds": params.probe.folds}
+    with pytest.raises(AttributeError, match=r"stage probe reads the parameter pretrain, but dvc\.yaml does not"):
+        _ = params.pretrain
+    with pytest.raises(AttributeError, match=r"views\.strong"):
+        _ = params.views.strong
+    assert isinstance(params.views, Declared)
+
+
+def test_unknown_stage():
+    with pytest.raises(UserError, match="has no stage dance"):
+        declared_params("dance")

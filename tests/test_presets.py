@@ -1,0 +1,100 @@
+"""Every preset, loaded by every stage, and one training step of each of its models on random images of its size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from stages.images.subsets import draw_labeled
+from stages.images.views import ViewRecipe
+from stages.learning.barlow_twins import pretrain
+from stages.learning.encoders import build_projector
+from stages.learning.representation import outputs
+from stages.learning.semi_supervised import train_semi_supervised
+from stages.learning.supervised import train_supervised
+from stages.params import declared_params, load_params
+
+PRESETS = sorted(Path("presets").glob("*.yaml"))
+STAGES = list(YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"])
+CLASSES = 10
+
+
+def _images(params, count):
+    size = params.dataset.image_size
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_loads_every_preset(preset, stage):
+    assert declared_params(stage, preset).keys()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_one_step_of_each_model(preset):
+    params = load_params(preset)
+    strong = ViewRecipe(params.views.size, **dict(params.views.strong))
+    weak = ViewRecipe(params.views.size, **dict(params.views.weak))
+    few = 8
+
+    pretraining = dict(params.pretrain) | {"epochs": 1, "warmup_epochs": 0, "batch_size": few}
+    pretraining.pop("checkpoints")
+    kept = {}
+    trained = pretrain(
+        _images(params, few),
+        encoder=params.encoder.name,
+        stem=params.encoder.stem,
+        views=strong,
+        seed=0,
+        keep=lambda epoch, encoder, projector: kept.update(epoch=epoch, encoder=encoder, projector=projector),
+        **pretraining,
+    )
+    assert np.isfinite(trained.history[-1]["loss"])
+    assert kept["epoch"] == 1
+
+    labels = torch.arange(few) % CLASSES
+    supervised = dict(params.supervised) | {"steps": 1, "batch_size": few}
+    model, trained = train_supervised(
+        _images(params, few),
+        labels,
+        CLASSES,
+        encoder=params.encoder.name,
+        stem=params.encoder.stem,
+        views=strong,
+        seed=0,
+        **supervised,
+    )
+    assert np.isfinite(trained.history[-1]["loss"])
+
+    joint = dict(params.semi_supervised) | {"steps": 1, "batch_size": few, "unlabeled_batch_size": few}
+    projector = build_projector(kept["encoder"].width, params.pretrain.projector)
+    model, trained = train_semi_supervised(
+        _images(params, few),
+        labels,
+        _images(params, few),
+        CLASSES,
+        encoder=kept["encoder"],
+        projector=projector,
+        strong=strong,
+        weak=weak,
+        redundancy_weight=params.pretrain.redundancy_weight,
+        seed=0,
+        **joint,
+    )
+    assert set(trained.history[-1]) >= {"cross_entropy", "invariance", "redundancy", "consistency"}
+    assert np.isfinite(outputs(model, _images(params, 2), params.views.size)).all()
+
+
+SIZES = {"shapes": [25] * 10, "stl10": [500] * 10, "photos": [500] * 10}
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_batches_fit_the_fewest_labels_that_are_asked_for(preset):
+    params = load_params(preset)
+    labels = np.repeat(np.arange(10), SIZES[preset.stem])
+    for ratio in [params.label_ratio, *params.study.label_ratios]:
+        visible = len(draw_labeled(labels, ratio, params.seed))
+        assert params.supervised.batch_size <= visible
+        assert params.semi_supervised.batch_size <= visible
