@@ -28,7 +28,7 @@ def main(params: Declared) -> str:
         for epoch, path in epoch_checkpoints("models/pretrain"):
             encoder = load_encoder(path).to(device)
             whole = outputs(encoder, pictures, params.views.size)
-            twins = [view_outputs(encoder, pictures, recipe, params.seed + number) for number in (0, 1)]
+            twins = view_outputs(encoder, pictures, recipe, 2, params.seed)
             rows.append({"epoch": epoch} | describe_features(whole, twins, labels, params.embed.neighbours))
             np.save(directory / f"{epoch}.npy", whole)
     write_csv(pd.DataFrame(rows).round(6), "plots/representation.csv")

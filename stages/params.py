@@ -104,6 +104,7 @@ class Tsne(Section):
 
 
 class Probe(Section):
+    views: Annotated[int, Field(ge=0)]
     strengths: Annotated[list[Rate], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2)]
 

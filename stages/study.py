@@ -10,8 +10,7 @@ from stages.images.subsets import draw_labeled, unlabeled_pool
 from stages.images.views import ViewRecipe
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder, load_projector
 from stages.learning.evaluation import accuracy
-from stages.learning.linear_probe import as_classifier, fit_linear_probe
-from stages.learning.representation import outputs
+from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.supervised import train_supervised
 from stages.learning.training import on_device, pick_device
@@ -42,8 +41,8 @@ def main(params: Declared, ratio: str) -> str:
         )
         found["supervised"].append(accuracy(baseline, images, size, device))
 
-        fitted = fit_linear_probe(outputs(encoder, pictures, size), numbers, seed=seed, **params.probe)
-        found["probe"].append(accuracy(as_classifier(encoder, fitted), images, size, device))
+        probe, _ = train_probe(encoder, pictures, numbers, recipe=weak, seed=seed, **params.probe)
+        found["probe"].append(accuracy(probe, images, size, device))
 
         joint, _ = train_semi_supervised(
             pictures,

@@ -27,7 +27,7 @@ def _features(classes=3, n=60, d=12, seed=0):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_equal_scikit_learns(classes):
     features, labels = _features(classes)
-    probe = fit_linear_probe(features, labels, STRENGTHS, 5, seed=0)
+    probe = fit_linear_probe(features[None], labels, strengths=STRENGTHS, folds=5, seed=0)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=probe.strength, max_iter=2000)).fit(
         features.astype(np.float64), labels
     )
@@ -48,15 +48,15 @@ def test_strength_is_the_best_inside_the_visible_labels():
         ).mean()
         for c in STRENGTHS
     ]
-    probe = fit_linear_probe(features, labels, STRENGTHS[::-1], 5, seed=7)
+    probe = fit_linear_probe(features[None], labels, strengths=STRENGTHS[::-1], folds=5, seed=7)
     assert probe.strength == STRENGTHS[int(np.argmax(scores))]
     assert probe.folds == 5
 
 
 def test_few_labels_mean_fewer_folds_and_none_with_one_label():
     features, labels = _features(n=6)
-    assert fit_linear_probe(features, labels, STRENGTHS, 5, seed=0).folds == 2
-    alone = fit_linear_probe(features[:3], labels[:3], STRENGTHS, 5, seed=0)
+    assert fit_linear_probe(features[None], labels, strengths=STRENGTHS, folds=5, seed=0).folds == 2
+    alone = fit_linear_probe(features[None, :3], labels[:3], strengths=STRENGTHS, folds=5, seed=0)
     assert (alone.folds, alone.strength) == (0, 0.001)
 
 
@@ -65,7 +65,7 @@ def test_as_classifier_gives_the_probes_logits_and_leaves_the_encoder_alone():
     encoder = build_encoder("narrow", "conv3_stride2")
     images = torch.randint(0, 256, (30, 16, 16, 3), dtype=torch.uint8)
     features = outputs(encoder, images, 16)
-    probe = fit_linear_probe(features, np.arange(30) % 3, [0.1], 3, seed=0)
+    probe = fit_linear_probe(features[None], np.arange(30) % 3, strengths=[0.1], folds=3, seed=0)
     logits = outputs(as_classifier(encoder, probe), images, 16)
     np.testing.assert_allclose(logits, features @ probe.weight.T + probe.bias, atol=0.05)
 
@@ -108,3 +108,15 @@ def test_alignment_and_uniformity_by_loop():
     assert alignment(first, second) == pytest.approx(np.mean(apart), rel=1e-5)
     pairs = [np.exp(-2 * ((unit(first[i]) - unit(first[j])) ** 2).sum()) for i in range(8) for j in range(i)]
     assert uniformity(first) == pytest.approx(np.log(np.mean(pairs)), rel=1e-5)
+
+
+def test_views_of_an_image_stay_in_its_fold():
+    features, labels = _features(n=40)
+    labels = np.random.default_rng(1).permutation(labels)
+    copies = np.stack([features] * 4)
+    alone = fit_linear_probe(features[None], labels, strengths=[0.01, 100.0], folds=4, seed=0)
+    together = fit_linear_probe(copies, labels, strengths=[0.0025, 25.0], folds=4, seed=0)
+    assert together.strength * 4 == alone.strength, (
+        "copies of held-out images in the training folds would favour the weak penalty"
+    )
+    np.testing.assert_allclose(together.weight, alone.weight, atol=2e-3)

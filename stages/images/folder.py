@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from stages.files import UserError
 from stages.images.layout import new_images
+from stages.progress import progress
 
 _CHUNK = 512
 
@@ -79,7 +79,7 @@ def _labels(found: dict[str, list[Path]], classes: tuple[str, ...]) -> NDArray[n
 
 
 def _read_all(pictures: list[Path], array: NDArray[np.uint8], name: str) -> None:
-    bar = tqdm(total=len(pictures), desc=f"read {name}", unit="img", unit_scale=True, dynamic_ncols=True)
+    bar = progress(title=f"read {name}", unit="img", total=len(pictures))
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(pictures), _CHUNK):
             chunk = pictures[start : start + _CHUNK]

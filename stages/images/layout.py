@@ -8,6 +8,7 @@ dataset.json                          source, classes, sizes, SHA-256 of each fi
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,9 +86,18 @@ class ImageSetWriter:
         self.shapes: dict[str, list[int]] = {}
 
     def create(self, name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.memmap:
-        """A new array on disk, `<name>.npy`, to be filled in place; it need never be in memory as a whole."""
+        """A new array on disk, `<name>.npy`, to be filled in place; it need never be in memory as a whole.
+
+        Raises:
+            OSError: there is no room for it. Room is taken at once, since a mapped write cannot report that it is missing.
+        """
         self.shapes[name] = list(shape)
-        return np.lib.format.open_memmap(self.directory / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+        path = self.directory / f"{name}.npy"
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
 
     def add(self, name: str, array: NDArray) -> None:
         """Write `array` as `<name>.npy`."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stages.images.layout import new_images
+from stages.progress import progress
 
 OUTLINES = ("disc", "square", "triangle", "star", "cross")
 TEXTURES = ("striped", "dotted", "checked", "noisy", "plain")
@@ -49,9 +49,11 @@ def draw_shapes(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         (N, size, size, 3) RGB images.
     """
     images = np.empty((len(labels), size, size, 3), np.uint8)
-    for start in tqdm(range(0, len(labels), _CHUNK), desc="draw", unit_scale=_CHUNK, unit="img", dynamic_ncols=True):
-        chunk = slice(start, start + _CHUNK)
-        images[chunk] = _draw_chunk(labels[chunk], size, rng)
+    with progress(title="draw", unit="img", total=len(labels)) as bar:
+        for start in range(0, len(labels), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            images[chunk] = _draw_chunk(labels[chunk], size, rng)
+            bar.update(len(labels[chunk]))
     return images
 
 
@@ -62,8 +64,8 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    radius = vary(0.42, 0.75)
-    tilt = vary(-0.35, 0.35)
+    radius = vary(0.5, 0.8)
+    tilt = vary(-0.25, 0.25)
     x0 = axis[None, None, :] - vary(-0.2, 0.2)
     y0 = axis[None, :, None] - vary(-0.2, 0.2)
     x = (np.cos(tilt) * x0 + np.sin(tilt) * y0) / radius
@@ -77,7 +79,7 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         inside[rows] = np.clip(0.5 - distance, 0, 1)
 
     fill = np.ones((n, size, size), np.float32)
-    wave = 2 * np.pi * vary(2.6, 4.4)
+    wave = 2 * np.pi * vary(3.3, 3.9)
     phase_x, phase_y = vary(0, 2 * np.pi), vary(0, 2 * np.pi)
     for number, name in enumerate(TEXTURES):
         rows = textures == number
@@ -92,11 +94,11 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
             fill[rows] = _grain(int(rows.sum()), size, rng)
 
     brightness = vary(0.6, 0.95)[..., None]
-    tint = 1 + rng.uniform(-0.08, 0.08, (n, 1, 1, 3)).astype(np.float32)
+    tint = 1 + rng.uniform(-0.04, 0.04, (n, 1, 1, 3)).astype(np.float32)
     background = vary(0.2, 0.4)[..., None] * (1 + 0.1 * (vary(-1, 1) * x0 + vary(-1, 1) * y0)[..., None])
     foreground = brightness * tint * (0.55 + 0.45 * fill[..., None])
     picture = background + inside[..., None] * (foreground - background)
-    picture += rng.standard_normal((n, size, size, 3), np.float32) * 0.05
+    picture += rng.standard_normal((n, size, size, 3), np.float32) * 0.22
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

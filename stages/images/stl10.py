@@ -12,11 +12,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import STL10
-from tqdm import tqdm
 
 from stages.files import UserError
 from stages.images.layout import new_images
 from stages.images.transfer import fetch, file_md5
+from stages.progress import progress
 
 SIZE = 96
 _IMAGE_BYTES = 3 * SIZE * SIZE
@@ -104,7 +104,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 def _copy_images(stream: IO[bytes], array: NDArray[np.uint8], name: str) -> None:
     """Copy images from a stream of column-major planes into rows of upright pixels."""
-    with tqdm(total=len(array), desc=f"unpack {name}", unit="img", unit_scale=True, dynamic_ncols=True) as bar:
+    with progress(title=f"unpack {name}", unit="img", total=len(array)) as bar:
         for start in range(0, len(array), _CHUNK):
             rows = array[start : start + _CHUNK]
             planes = np.frombuffer(stream.read(len(rows) * _IMAGE_BYTES), np.uint8)

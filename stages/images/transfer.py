@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 
 from stages.files import UserError
+from stages.progress import progress
 
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)
@@ -72,9 +72,7 @@ def _append(url: str, part: Path) -> None:
         arrived = 0
         with (
             part.open("ab" if have else "wb") as file,
-            tqdm(
-                total=have + rest, initial=have, desc="download", unit="B", unit_scale=True, dynamic_ncols=True
-            ) as bar,
+            progress(title="download", unit="B", total=have + rest, done=have) as bar,
         ):
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from sklearn.manifold import TSNE
-from tqdm import tqdm
 
 from stages.files import UserError
+from stages.progress import progress
 
 
 def aligned_layouts(
@@ -35,7 +35,7 @@ def aligned_layouts(
             f"tsne.perplexity is {perplexity:g}, it must be below the number of images, {count} (embed.images)"
         )
     layouts: list[NDArray[np.float32]] = []
-    for matrix in tqdm(features, desc="t-SNE", unit="layout", dynamic_ncols=True):
+    for matrix in progress(features, title="t-SNE", unit="layout"):
         start = "pca" if not layouts else layouts[-1] * np.float32(1e-4)
         tsne = TSNE(perplexity=perplexity, max_iter=iterations, init=start, random_state=seed, metric="cosine")
         layout = tsne.fit_transform(matrix)

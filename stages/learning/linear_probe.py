@@ -9,8 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
+from stages.images.views import ViewRecipe
 from stages.learning.encoders import Classifier, Encoder
+from stages.learning.representation import outputs, view_outputs
 
 
 @dataclass(frozen=True)
@@ -31,31 +34,36 @@ class LinearProbe:
 
 
 def fit_linear_probe(
-    features: NDArray[np.float32], labels: NDArray[np.int64], strengths: list[float], folds: int, seed: int
+    features: NDArray[np.float32], labels: NDArray[np.int64], *, strengths: list[float], folds: int, seed: int
 ) -> LinearProbe:
     """Fit logistic regression to frozen features of the visible images.
 
     Features are standardised; the strength with the best cross-validated accuracy within these images is used, and the
-    smallest of those on a tie. With a single label in some class no fold can be made and the smallest strength, the
-    strongest penalty, is used.
+    smallest of those on a tie. A fold holds out images with all their views, and is scored on plain views. With a single
+    label in some class no fold can be made, and the smallest strength, the strongest penalty, is used.
 
     Args:
-        features: (N, D).
+        features: (V, N, D) of V views of N images, the plain view first.
         labels: (N,) class numbers 0..C-1, each present.
         strengths: values to try for `C` of scikit-learn's LogisticRegression.
         folds: at most so many folds.
         seed: of the folds.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    views, count, _ = features.shape
+    inputs, targets = np.concatenate(features).astype(np.float64), np.tile(labels, views)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-3))
     folds = min(folds, int(np.bincount(labels).min()))
     candidates = sorted(strengths)
     if folds >= 2 and len(candidates) > 1:
-        splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        splits = [
+            (np.concatenate([train + view * count for view in range(views)]), held_out)
+            for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
+        ]
         search = GridSearchCV(model, {"logisticregression__C": candidates}, cv=splits)
-        model = search.fit(features.astype(np.float64), labels).best_estimator_
+        model = search.fit(inputs, targets).best_estimator_
     else:
         folds = 0
-        model = model.set_params(logisticregression__C=candidates[0]).fit(features.astype(np.float64), labels)
+        model = model.set_params(logisticregression__C=candidates[0]).fit(inputs, targets)
     scaler, regression = model.named_steps.values()
     weight, bias = regression.coef_, regression.intercept_
     if len(weight) == 1:
@@ -72,3 +80,31 @@ def as_classifier(encoder: Encoder, probe: LinearProbe) -> Classifier:
         model.head.weight.copy_(torch.from_numpy(probe.weight))
         model.head.bias.copy_(torch.from_numpy(probe.bias))
     return model.eval()
+
+
+def train_probe(
+    encoder: Encoder,
+    images: Tensor,
+    labels: NDArray[np.int64],
+    *,
+    recipe: ViewRecipe,
+    views: int,
+    strengths: list[float],
+    folds: int,
+    seed: int,
+) -> tuple[Classifier, LinearProbe]:
+    """Fit a probe to a plain view and `views` random ones of each image, as linear evaluation is usually done.
+
+    Args:
+        encoder: frozen; on the device of the images.
+        images: (N, H, W, 3) uint8, those whose label is visible.
+        labels: (N,) class numbers.
+        recipe: how the random views are made; its size is that of the plain view too.
+        views: random views of each image; may be 0.
+        strengths, folds, seed: see `fit_linear_probe`.
+    """
+    features = outputs(encoder, images, recipe.size)[None]
+    if views:
+        features = np.concatenate([features, view_outputs(encoder, images, recipe, views, seed)])
+    fitted = fit_linear_probe(features, labels, strengths=strengths, folds=folds, seed=seed)
+    return as_classifier(encoder, fitted), fitted

@@ -18,10 +18,10 @@ def outputs(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
     return _frozen(model, images, lambda chunk: plain_views(chunk, size))
 
 
-def view_outputs(model: nn.Module, images: Tensor, recipe: ViewRecipe, seed: int) -> NDArray[np.float32]:
-    """What a model in evaluation mode says about one random view of each image: (N, H, W, 3) uint8 to (N, D)."""
+def view_outputs(model: nn.Module, images: Tensor, recipe: ViewRecipe, views: int, seed: int) -> NDArray[np.float32]:
+    """What a model in evaluation mode says about random views of images: (N, H, W, 3) uint8 to (views, N, D)."""
     generator = torch.Generator().manual_seed(seed)
-    return _frozen(model, images, lambda chunk: draw_views(chunk, recipe, generator))
+    return np.stack([_frozen(model, images, lambda chunk: draw_views(chunk, recipe, generator)) for _ in range(views)])
 
 
 @torch.no_grad()
@@ -39,9 +39,9 @@ def _frozen(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor])
 
 
 def describe_features(
-    whole: NDArray[np.float32], twins: list[NDArray[np.float32]], labels: NDArray[np.int64], neighbours: int
+    whole: NDArray[np.float32], twins: NDArray[np.float32], labels: NDArray[np.int64], neighbours: int
 ) -> dict[str, float]:
-    """The numbers below, by name, for (N, D) features of N images and of two views of each."""
+    """The numbers below, by name, for (N, D) features of N images and (2, N, D) of two views of each."""
     return {
         "knn_accuracy": knn_accuracy(whole, labels, neighbours),
         "effective_rank": effective_rank(whole),

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from stages.files import UserError
+from stages.progress import progress
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def optimise(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
-    with tqdm(total=steps * images_per_step, desc=title, unit="img", unit_scale=True, dynamic_ncols=True) as bar:
+    with progress(title=title, unit="img", total=steps * images_per_step) as bar:
         for step in range(steps):
             rate = learning_rate(step)
             for group in optimizer.param_groups:
@@ -138,7 +138,7 @@ def optimise(
                 row |= {"loss": float(values.sum(1).mean())}
                 row |= {name: float(value) for name, value in zip(names, values.mean(0), strict=True)}
                 history.append(row | {"learning_rate": rate})
-                bar.set_postfix(loss=f"{row['loss']:.3f}")
+                bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 pending.clear()
                 after_row(len(history))
     seconds = time.perf_counter() - began
