@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -11,7 +11,8 @@ from stages.files import UserError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Ratio = Annotated[int | float, Field(gt=0, le=1)]
+# A ratio stays as it is written, 1 or 1.0, since DVC names the results of the study by it.
+Ratio = Annotated[float, Field(gt=0, le=1), WrapValidator(lambda value, check: check(value) and value)]
 Strength = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 

@@ -97,7 +97,11 @@ def test_exponents_are_numbers_as_dvc_reads_them(tmp_path):
 def test_a_stage_sees_what_it_declares_and_nothing_else():
     params = declared_params("probe")
     assert params.seed == 0
-    assert dict(**params.probe) == {"strengths": params.probe.strengths, "folds": params.probe.folds}
+    assert dict(**params.probe) == {
+        "views": params.probe.views,
+        "strengths": params.probe.strengths,
+        "folds": params.probe.folds,
+    }
     with pytest.raises(AttributeError, match=r"stage probe reads the parameter pretrain, but dvc\.yaml does not"):
         _ = params.pretrain
     with pytest.raises(AttributeError, match=r"views\.strong"):

@@ -51,7 +51,7 @@ def fit_linear_probe(
     """
     views, count, _ = features.shape
     inputs, targets = np.concatenate(features).astype(np.float64), np.tile(labels, views)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-3))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     folds = min(folds, int(np.bincount(labels).min()))
     candidates = sorted(strengths)
     if folds >= 2 and len(candidates) > 1:
