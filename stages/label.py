@@ -8,8 +8,9 @@ from stages.params import Declared
 
 
 def main(params: Declared) -> str:
-    labels = open_images().train_labels
-    visible = draw_labeled(labels, params.label_ratio, params.seed)
+    images = open_images()
+    labels = images.train_labels
+    visible = draw_labeled(labels, params.label_ratio, params.seed, images.folds)
     write_array("data/labeled.npy", visible)
     return f"{len(visible):,} of {len(labels):,} training labels are visible"
 

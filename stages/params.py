@@ -111,6 +111,7 @@ class Probe(Section):
 
 
 class SemiSupervised(Section):
+    init: Literal["pretrained", "random"]
     steps: Positive
     batch_size: Annotated[int, Field(ge=2)]
     unlabeled_batch_size: Annotated[int, Field(ge=2)]
@@ -146,6 +147,7 @@ class Params(Section):
     embed: Embed
     tsne: Tsne
     probe: Probe
+    fine_tune: Supervised
     semi_supervised: SemiSupervised
     study: Study
 

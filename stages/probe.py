@@ -4,32 +4,24 @@ from stages.command import run
 from stages.files import read_array
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
-from stages.learning.checkpoints import epoch_checkpoints, load_encoder, save_classifier
-from stages.learning.evaluation import predict
+from stages.learning.checkpoints import epoch_checkpoints, load_encoder
 from stages.learning.linear_probe import train_probe
-from stages.learning.training import on_device, pick_device
+from stages.learning.training import pick_device, visible_images
 from stages.params import Declared
-from stages.reporting.records import record_predictions
+from stages.reporting.records import record_classifier
 
 
 def main(params: Declared) -> str:
-    images, labeled, device = open_images(), read_array("data/labeled.npy", "label"), pick_device()
-    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1]).to(device)
+    images, labeled = open_images(), read_array("data/labeled.npy", "label")
     model, fitted = train_probe(
-        encoder,
-        on_device(images.train, labeled, device),
-        images.train_labels[labeled],
+        load_encoder(epoch_checkpoints("models/pretrain")[-1][1]),
+        *visible_images(images, labeled, pick_device()),
         recipe=ViewRecipe(params.views.size, **params.views.weak),
         seed=params.seed,
         **params.probe,
     )
-    save_classifier(model, images.classes, "models/probe.safetensors")
-    return record_predictions(
-        "probe",
-        predict(model, images, params.views.size, device),
-        len(labeled),
-        strength=fitted.strength,
-        folds=fitted.folds,
+    return record_classifier(
+        "probe", model, images, len(labeled), params.views.size, strength=fitted.strength, folds=fitted.folds
     )
 
 

@@ -1,4 +1,4 @@
-"""The three methods at one label ratio, over several draws of which labels are visible: metrics/study/<ratio>.json."""
+"""All methods at one label ratio, over several draws of which labels are visible: metrics/study/<ratio>.json."""
 
 import numpy as np
 import torch
@@ -12,58 +12,50 @@ from stages.learning.checkpoints import epoch_checkpoints, load_encoder, load_pr
 from stages.learning.evaluation import accuracy
 from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
-from stages.learning.supervised import train_supervised
-from stages.learning.training import on_device, pick_device
+from stages.learning.supervised import new_classifier, train_supervised
+from stages.learning.training import pick_device, visible_images
 from stages.params import Declared
+from stages.reporting.records import METHODS
 
 
 def main(params: Declared, ratio: str) -> str:
     images, device = open_images(), pick_device()
     sample = read_array("data/unlabeled.npy", "sample")
-    last = epoch_checkpoints("models/pretrain")[-1][1]
-    encoder, size = load_encoder(last).to(device), params.views.size
+    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1])
+    projector = load_projector("models/pretrain/projector.safetensors")
+    size = params.views.size
     weak, strong = (ViewRecipe(size, **recipe) for recipe in (params.views.weak, params.views.strong))
-    found: dict[str, list[float]] = {"supervised": [], "probe": [], "semi_supervised": []}
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
     for seed in range(params.seed, params.seed + params.study.seeds):
-        labeled = draw_labeled(images.train_labels, float(ratio), seed)
-        pictures, numbers = on_device(images.train, labeled, device), images.train_labels[labeled]
-        labels, classes = torch.from_numpy(numbers).to(device), len(images.classes)
-
-        baseline, _ = train_supervised(
-            pictures,
-            labels,
-            classes,
-            encoder=params.encoder.name,
-            stem=params.encoder.stem,
-            views=strong,
-            seed=seed,
-            **params.supervised,
+        labeled = draw_labeled(images.train_labels, float(ratio), seed, images.folds)
+        visible = visible_images(images, labeled, device)
+        pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
+        start = new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)
+        supervised, _ = train_supervised(
+            start, *visible, section="supervised", views=strong, seed=seed, **params.supervised
         )
-        found["supervised"].append(accuracy(baseline, images, size, device))
-
-        probe, _ = train_probe(encoder, pictures, numbers, recipe=weak, seed=seed, **params.probe)
-        found["probe"].append(accuracy(probe, images, size, device))
-
-        joint, _ = train_semi_supervised(
-            pictures,
-            labels,
-            torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device),
-            classes,
-            encoder=load_encoder(last),
-            projector=load_projector(last.with_name("projector.safetensors")),
+        probe, _ = train_probe(encoder, *visible, recipe=weak, seed=seed, **params.probe)
+        tuned, _ = train_supervised(probe, *visible, section="fine_tune", views=strong, seed=seed, **params.fine_tune)
+        semi_supervised, _ = train_semi_supervised(
+            probe,
+            projector,
+            *visible,
+            pool,
             weak=weak,
             strong=strong,
             redundancy_weight=params.pretrain.redundancy_weight,
             seed=seed,
             **params.semi_supervised,
         )
-        found["semi_supervised"].append(accuracy(joint, images, size, device))
+        for method, model in zip(METHODS, (supervised, probe, tuned, semi_supervised), strict=True):
+            found[method].append(accuracy(model, images, size))
 
     summary = {
         method: {
             "accuracy": round(float(np.mean(shares)), 6),
             "std": round(float(np.std(shares, ddof=1)), 6) if len(shares) > 1 else 0.0,
             "seeds": len(shares),
+            "draws": [round(share, 6) for share in shares],
             "labels": len(labeled),
             "test_images": len(images.test_labels),
         }

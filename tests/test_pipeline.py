@@ -26,7 +26,7 @@ def _leaves(values, prefix=""):
 
 
 def test_stages_are_those_of_the_design():
-    expected = "download sample label supervised pretrain embed tsne probe semi_supervised study compare"
+    expected = "download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study compare"
     assert list(STAGES) == expected.split()
 
 

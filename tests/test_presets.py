@@ -13,7 +13,7 @@ from stages.learning.barlow_twins import pretrain
 from stages.learning.encoders import build_projector
 from stages.learning.representation import outputs
 from stages.learning.semi_supervised import train_semi_supervised
-from stages.learning.supervised import train_supervised
+from stages.learning.supervised import new_classifier, train_supervised
 from stages.params import declared_params, load_params
 
 PRESETS = sorted(Path("presets").glob("*.yaml"))
@@ -55,28 +55,22 @@ def test_one_step_of_each_model(preset):
     assert kept["epoch"] == 1
 
     labels = torch.arange(few) % CLASSES
-    supervised = dict(params.supervised) | {"steps": 1, "batch_size": few}
-    model, trained = train_supervised(
-        _images(params, few),
-        labels,
-        CLASSES,
-        encoder=params.encoder.name,
-        stem=params.encoder.stem,
-        views=strong,
-        seed=0,
-        **supervised,
-    )
-    assert np.isfinite(trained.history[-1]["loss"])
+    start = new_classifier(params.encoder.name, params.encoder.stem, CLASSES, 0)
+    for section in ("supervised", "fine_tune"):
+        settings = dict(getattr(params, section)) | {"steps": 1, "batch_size": few}
+        _, trained = train_supervised(
+            start, _images(params, few), labels, section=section, views=strong, seed=0, **settings
+        )
+        assert np.isfinite(trained.history[-1]["loss"])
 
     joint = dict(params.semi_supervised) | {"steps": 1, "batch_size": few, "unlabeled_batch_size": few}
     projector = build_projector(kept["encoder"].width, params.pretrain.projector)
     model, trained = train_semi_supervised(
+        start,
+        projector,
         _images(params, few),
         labels,
         _images(params, few),
-        CLASSES,
-        encoder=kept["encoder"],
-        projector=projector,
         strong=strong,
         weak=weak,
         redundancy_weight=params.pretrain.redundancy_weight,
@@ -97,4 +91,5 @@ def test_batches_fit_the_fewest_labels_that_are_asked_for(preset):
     for ratio in [params.label_ratio, *params.study.label_ratios]:
         visible = len(draw_labeled(labels, ratio, params.seed))
         assert params.supervised.batch_size <= visible
+        assert params.fine_tune.batch_size <= visible
         assert params.semi_supervised.batch_size <= visible

@@ -44,6 +44,21 @@ def test_too_small_a_ratio_names_the_smallest_that_works(labels):
         draw_labeled(labels, smallest - 1.01 / len(labels), 3)
 
 
+def test_predefined_folds_come_first():
+    labels = np.arange(500) % 10
+    folds = np.stack([np.random.default_rng(k).permutation(500)[:100] for k in range(3)])
+    for seed in range(6):
+        fold = set(folds[seed % 3])
+        assert set(draw_labeled(labels, 0.2, seed, folds)) == fold
+        assert set(draw_labeled(labels, 0.1, seed, folds)) < fold
+        assert set(draw_labeled(labels, 0.5, seed, folds)) > fold
+    counts = np.bincount(labels[draw_labeled(labels, 0.04, 0, folds)])
+    assert counts.min() >= 1
+    lacking = np.flatnonzero(labels != 3)[None, :100]
+    with pytest.raises(UserError, match="leaves a class with none"):
+        draw_labeled(labels, 0.2, 0, lacking)
+
+
 def test_unlabelled_sample():
     drawn = draw_unlabeled(100, 30, 0)
     assert len(set(drawn)) == 30

@@ -50,6 +50,10 @@ class ImageSet:
     def test_labels(self) -> NDArray[np.int64]:
         return self._open("test_labels")
 
+    @cached_property
+    def folds(self) -> NDArray[np.int64] | None:
+        return self._open("folds") if "folds" in self.shapes else None
+
     def _open(self, name: str) -> NDArray:
         path = self.directory / f"{name}.npy"
         try:

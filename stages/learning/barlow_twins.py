@@ -14,7 +14,6 @@ from stages.learning.training import (
     mixed_precision,
     optimise,
     require_batch,
-    seed_weights,
     shuffled_batches,
 )
 
@@ -51,7 +50,7 @@ def pretrain(
         UserError: a batch is larger than the data, or the loss is not finite.
     """
     require_batch(batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
-    seed_weights(seed)
+    torch.manual_seed(seed)
     device = images.device
     model = build_encoder(encoder, stem).to(device)
     head = build_projector(model.width, projector).to(device)

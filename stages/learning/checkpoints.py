@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from stages.files import UserError, replacing
@@ -73,7 +73,7 @@ def epoch_checkpoints(directory: str | Path) -> list[tuple[int, Path]]:
 def _save(module: nn.Module, path: str | Path, about: dict[str, object]) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as aside:
-        save_file(weights, aside, metadata={"about": json.dumps(about, sort_keys=True)})
+        aside.write_bytes(save(weights, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
 def _load(path: str | Path) -> tuple[dict, dict[str, Tensor]]:

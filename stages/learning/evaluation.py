@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import binomtest
@@ -13,18 +12,17 @@ from stages.learning.representation import outputs
 from stages.learning.training import on_device
 
 
-def predict(model: Classifier, images: ImageSet, size: int, device: torch.device) -> pd.DataFrame:
+def predict(model: Classifier, images: ImageSet, size: int) -> pd.DataFrame:
     """Predictions of a finished classifier for every test image, in test order; see `predictions`.
 
     Nothing may be chosen by what this returns: it is the only place where test images are read.
 
     Args:
-        model: on `device`.
+        model: on any device.
         images: whose test images are read.
         size: height and width of the views.
-        device: where the model is.
     """
-    logits = outputs(model, on_device(images.test, None, device), size)
+    logits = outputs(model, on_device(images.test, None, next(model.parameters()).device), size)
     return predictions(logits, images.test_labels, images.classes)
 
 
@@ -49,7 +47,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def accuracy(model: Classifier, images: ImageSet, size: int, device: torch.device) -> float:
+def accuracy(model: Classifier, images: ImageSet, size: int) -> float:
     """Top-1 accuracy of a finished classifier on the test images; see `predict`."""
-    predicted = predict(model, images, size, device)
+    predicted = predict(model, images, size)
     return float((predicted["actual"] == predicted["predicted"]).mean())

@@ -85,7 +85,7 @@ def as_classifier(encoder: Encoder, probe: LinearProbe) -> Classifier:
 def train_probe(
     encoder: Encoder,
     images: Tensor,
-    labels: NDArray[np.int64],
+    labels: Tensor,
     *,
     recipe: ViewRecipe,
     views: int,
@@ -96,15 +96,16 @@ def train_probe(
     """Fit a probe to a plain view and `views` random ones of each image, as linear evaluation is usually done.
 
     Args:
-        encoder: frozen; on the device of the images.
+        encoder: frozen; the classifier holds this very one.
         images: (N, H, W, 3) uint8, those whose label is visible.
         labels: (N,) class numbers.
         recipe: how the random views are made; its size is that of the plain view too.
         views: random views of each image; may be 0.
         strengths, folds, seed: see `fit_linear_probe`.
     """
+    encoder = encoder.to(images.device)
     features = outputs(encoder, images, recipe.size)[None]
     if views:
         features = np.concatenate([features, view_outputs(encoder, images, recipe, views, seed)])
-    fitted = fit_linear_probe(features, labels, strengths=strengths, folds=folds, seed=seed)
+    fitted = fit_linear_probe(features, labels.cpu().numpy(), strengths=strengths, folds=folds, seed=seed)
     return as_classifier(encoder, fitted), fitted

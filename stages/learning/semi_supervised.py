@@ -4,10 +4,14 @@ loss = cross-entropy (strong views of labelled images)
      + barlow_weight * Barlow Twins (two strong views of unlabelled images, through the projector of pretraining)
      + consistency_weight * ramp * consistency (what is sure on a weak view teaches both strong views)
 
-The ramp grows from 0 to 1 over the first half of the steps: a head that knows nothing yet would teach its own errors. What is "sure" adapts to the model as in FreeMatch (Wang et al. 2023, equations 5 to 8). The classifier that is kept, and
-that guesses on weak views, is a moving average of the trained weights (Tarvainen and Valpola 2017, Mean Teacher).
+It starts from the linear probe, encoder and head, since a random head would undo the features while it learns (Kumar et al.
+2022, Fine-Tuning can Distort Pretrained Features); or from random weights. The ramp grows from 0 to 1 over the first half of
+the steps: what knows little yet would teach its own errors. What is "sure" adapts to the model as in FreeMatch (Wang et al.
+2023, equations 5 to 8). The classifier that is kept, and that guesses on weak views, is a moving average of the trained
+weights (Tarvainen and Valpola 2017, Mean Teacher).
 """
 
+from copy import deepcopy
 from itertools import count
 
 import torch
@@ -17,15 +21,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.images.views import ViewRecipe, draw_views
 from stages.learning.barlow_twins import weighted_barlow_twins
-from stages.learning.encoders import Classifier, Encoder
+from stages.learning.encoders import Classifier, build_projector
 from stages.learning.losses import consistency
 from stages.learning.schedules import gaussian_ramp, warmup_cosine
+from stages.learning.supervised import new_classifier
 from stages.learning.training import (
     Trained,
     mixed_precision,
     optimise,
     require_batch,
-    seed_weights,
     shuffled_batches,
 )
 
@@ -52,14 +56,21 @@ class AdaptiveThreshold:
         return guess, (confidence >= threshold[guess]).float()
 
 
+def random_start(model: Classifier, projector: nn.Sequential, seed: int) -> tuple[Classifier, nn.Sequential]:
+    """A classifier and a projector like these, with random weights."""
+    fresh = new_classifier(model.encoder.name, model.encoder.stem, model.head.out_features, seed)
+    layers = [layer.out_features for layer in projector if isinstance(layer, nn.Linear)]
+    return fresh, build_projector(model.encoder.width, layers)
+
+
 def train_semi_supervised(
+    model: Classifier,
+    projector: nn.Sequential,
     labeled: Tensor,
     labels: Tensor,
     unlabeled: Tensor,
-    classes: int,
     *,
-    encoder: Encoder,
-    projector: nn.Module,
+    init: str,
     strong: ViewRecipe,
     weak: ViewRecipe,
     steps: int,
@@ -76,18 +87,18 @@ def train_semi_supervised(
     """Train on all images together.
 
     Args:
+        model, projector: the linear probe, and the projector that pretraining ended with; neither is changed.
         labeled: (N, H, W, 3) uint8 on the device to train on.
         labels: (N,) class numbers.
         unlabeled: (M, H, W, 3) uint8.
-        classes: how many there are.
-        encoder, projector: to start from; both are changed.
+        init: `pretrained` starts from both, `random` from random weights in their place.
         strong: views that the model trains on: one of each labelled, two of each unlabelled image.
         weak: views of unlabelled images on which classes are guessed.
         steps, learning_rate, weight_decay: of the optimizer.
         batch_size, unlabeled_batch_size: labelled and unlabelled images in a step.
         barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
         average_decay: share of the moving average that a step keeps.
-        seed: of the head's weights, order and views.
+        seed: of order and views, and of random weights.
 
     Returns:
         the moving average of the classifier, and the history.
@@ -97,9 +108,9 @@ def train_semi_supervised(
     """
     require_batch(batch_size, len(labeled), "semi_supervised.batch_size", "visible labels")
     require_batch(unlabeled_batch_size, len(unlabeled), "semi_supervised.unlabeled_batch_size", "unlabelled images")
-    seed_weights(seed)
-    device = labeled.device
-    model = Classifier(encoder, classes).to(device)
+    device, classes = labeled.device, model.head.out_features
+    model, projector = random_start(model, projector, seed) if init == "random" else deepcopy((model, projector))
+    model, projector = model.to(device).train(), projector.to(device).train()
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
     average.eval()
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,6 @@
-"""The baseline: a classifier trained from scratch on the visible labels alone."""
+"""Training on the visible labels alone: from scratch as the baseline, or from a pretrained classifier to fine-tune it."""
+
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +14,22 @@ from stages.learning.training import (
     mixed_precision,
     optimise,
     require_batch,
-    seed_weights,
     shuffled_batches,
 )
 
 
+def new_classifier(encoder: str, stem: str, classes: int, seed: int) -> Classifier:
+    """A classifier with random weights, the same for the same `seed`; see `build_encoder`."""
+    torch.manual_seed(seed)
+    return Classifier(build_encoder(encoder, stem), classes)
+
+
 def train_supervised(
+    model: Classifier,
     images: Tensor,
     labels: Tensor,
-    classes: int,
     *,
-    encoder: str,
-    stem: str,
+    section: str,
     views: ViewRecipe,
     steps: int,
     batch_size: int,
@@ -34,21 +40,20 @@ def train_supervised(
     """Train a classifier by cross-entropy on views of labelled images.
 
     Args:
+        model: to start from; it is not changed.
         images: (N, H, W, 3) uint8 on the device to train on.
         labels: (N,) class numbers on the same device.
-        classes: how many there are.
-        encoder, stem: see `build_encoder`.
+        section: of the parameters, `supervised` or `fine_tune`; names the training in messages.
         views: how views are made.
         steps, batch_size, learning_rate, weight_decay: of the optimizer.
-        seed: of weights, order and views.
+        seed: of order and views.
 
     Raises:
         UserError: a batch is larger than the data, or the loss is not finite.
     """
-    require_batch(batch_size, len(images), "supervised.batch_size", "visible labels")
-    seed_weights(seed)
+    require_batch(batch_size, len(images), f"{section}.batch_size", "visible labels")
     device = images.device
-    model = Classifier(build_encoder(encoder, stem), classes).to(device)
+    model = deepcopy(model).to(device).train()
     generator = torch.Generator().manual_seed(seed)
     batches = shuffled_batches(len(images), batch_size, generator)
     precision = mixed_precision(device)
@@ -62,7 +67,7 @@ def train_supervised(
     trained = optimise(
         losses,
         [model],
-        title="supervised",
+        title=section,
         steps=steps,
         steps_per_row=max(1, steps // 50),
         row_name="step",

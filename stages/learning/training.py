@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.files import UserError
+from stages.images.layout import ImageSet
 from stages.progress import progress
 
 
@@ -39,16 +40,14 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=capable)
 
 
-def seed_weights(seed: int) -> None:
-    """Seed torch's global generator, from which new weights are drawn, and ask for repeatable kernels."""
-    torch.manual_seed(seed)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-
-
 def on_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, device: torch.device) -> Tensor:
     """The chosen images (all for None) as (N, H, W, 3) bytes on the device."""
     return torch.from_numpy(np.array(images) if indices is None else images[indices]).to(device)
+
+
+def visible_images(images: ImageSet, labeled: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The training images whose label is visible, (N, H, W, 3) bytes, and their class numbers (N,), on the device."""
+    return on_device(images.train, labeled, device), torch.from_numpy(images.train_labels[labeled]).to(device)
 
 
 def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -85,7 +84,7 @@ def optimise(
 ) -> Trained:
     """Minimise the sum of `losses()` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
 
-    Biases and normalisation weights are not decayed. Losses stay on the device until a row is complete.
+    Biases and normalisation weights are not decayed. Losses stay on the device until a row is complete. Kernels are the repeatable ones.
 
     Args:
         losses: the weighted terms of one step, scalars that carry gradients.
@@ -102,6 +101,7 @@ def optimise(
     Raises:
         UserError: a loss is not finite; names step, term and learning rate.
     """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     weights = [p for module in modules for p in module.parameters()]
     device = weights[0].device
     optimizer = torch.optim.AdamW(

@@ -1,51 +1,27 @@
 """The comparison in words and numbers; every sentence follows from the table beside it."""
 
-from itertools import combinations
-
-import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from stages.reporting.records import TITLES, describe
 
 
-def paired_differences(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """How every two methods differ on the same test images.
+def comparison_page(
+    rows: dict[str, dict], differences: pd.DataFrame, efficiency: pd.DataFrame, needed: pd.DataFrame
+) -> str:
+    """The comparison as Markdown: accuracies, paired differences, label efficiency, and what they mean.
 
-    Returns:
-        one row per pair, the better one `first`: `difference` in accuracy with a 95 % bootstrap interval over test images
-        (`low`, `high`; Efron 1987, 2,000 resamples) and `p`, McNemar's exact test (1947), corrected for the number of pairs
-        by Holm (1979).
+    Args:
+        rows: method to the content of `metrics/compare.json`.
+        differences: see `paired_differences`.
+        efficiency: see `efficiency_table`.
+        needed: see `labels_needed`, of semi-supervised against supervised.
     """
-    right = {method: (table["actual"] == table["predicted"]).to_numpy() for method, table in predictions.items()}
-    rows = []
-    for pair in combinations(right, 2):
-        second, first = sorted(pair, key=lambda method: right[method].mean())
-        gain = right[first].astype(float) - right[second].astype(float)
-        low, high = gain.mean(), gain.mean()
-        if gain.std() > 0:
-            interval = bootstrap((gain,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-            low, high = interval.confidence_interval
-        table = pd.crosstab(
-            pd.Categorical(right[first], [False, True]), pd.Categorical(right[second], [False, True]), dropna=False
-        )
-        p = mcnemar(table.to_numpy(), exact=True).pvalue
-        rows.append({"first": first, "second": second, "difference": gain.mean(), "low": low, "high": high, "p": p})
-    found = pd.DataFrame(rows)
-    found["p"] = multipletests(found["p"], method="holm")[1]
-    return found
-
-
-def comparison_page(rows: dict[str, dict], differences: pd.DataFrame, study: pd.DataFrame) -> str:
-    """The comparison as Markdown: accuracies, paired differences, label efficiency, and what they mean."""
     any_row = next(iter(rows.values()))
     table = pd.DataFrame(
         {
             "method": [TITLES[method] for method in rows],
             "test accuracy (95 % interval)": [describe(row) for row in rows.values()],
-            "labels": [row["labels"] for row in rows.values()],
+            "calibration error": [f"{row['ece']:.1%}" for row in rows.values()],
         }
     )
     pairs = pd.DataFrame(
@@ -60,11 +36,16 @@ def comparison_page(rows: dict[str, dict], differences: pd.DataFrame, study: pd.
             "p (McNemar, Holm)": [f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001" for row in differences.itertuples()],
         }
     )
-    efficiency = study.assign(method=study["method"].map(TITLES), text=[f"{a:.1%}" for a in study["accuracy"]]).pivot(
-        index="labels", columns="method", values="text"
-    )[list(TITLES.values())]
-    seeds = int(study["seeds"].max())
-    draws = "one draw of visible labels" if seeds == 1 else f"the mean of {seeds} draws of visible labels"
+    by_labels = efficiency.assign(
+        method=efficiency["method"].map(TITLES),
+        text=[f"{row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%})" for row in efficiency.itertuples()],
+    ).pivot(index="labels", columns="method", values="text")[list(TITLES.values())]
+    seeds = int(efficiency["seeds"].max())
+    draws = (
+        "one draw of visible labels; intervals are over test images"
+        if seeds == 1
+        else f"mean of {seeds} draws of visible labels, each with its own training; intervals are over draws"
+    )
     return "\n".join(
         [
             "# Comparison",
@@ -81,7 +62,9 @@ def comparison_page(rows: dict[str, dict], differences: pd.DataFrame, study: pd.
             "",
             f"Accuracy by number of labels ({draws}):",
             "",
-            efficiency.reset_index().to_markdown(index=False),
+            by_labels.reset_index().to_markdown(index=False),
+            "",
+            *(_needed_sentence(row) for row in needed.itertuples()),
             "",
         ]
     )
@@ -94,3 +77,15 @@ def _sentence(row) -> str:
             f"- {first} is better than {second} on these images, by {100 * row.low:.1f} to {100 * row.high:.1f} points."
         )
     return f"- {first} and {second} cannot be told apart on these images."
+
+
+def _needed_sentence(row) -> str:
+    def count(labels: float) -> str:
+        if labels == 0:
+            return "fewer than were tried"
+        return "more than were tried" if labels == float("inf") else f"{labels:,.0f}"
+
+    return (
+        f"- What semi-supervised reaches with {row.labels:,} labels takes supervised {count(row.needed)} labels "
+        f"(95 % interval: {count(row.low)} to {count(row.high)})."
+    )

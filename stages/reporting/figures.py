@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 
 from stages.files import replacing
 from stages.reporting.records import TITLES
-from stages.reporting.style import MARKS, METHOD_COLOURS, METHOD_MARKS, class_colours, new_axes
+from stages.reporting.style import MARKS, METHOD_COLOURS, METHOD_LINES, METHOD_MARKS, class_colours, new_axes
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -62,6 +62,7 @@ def efficiency_figure(study: pd.DataFrame) -> Figure:
             rows["labels"],
             rows["accuracy"],
             marker=METHOD_MARKS[method],
+            linestyle=METHOD_LINES[method],
             color=colour,
             label=TITLES[method],
             linewidth=2.2,
@@ -74,6 +75,47 @@ def efficiency_figure(study: pd.DataFrame) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel="visible labels (logarithmic scale)", ylabel="test accuracy (top-1)", title="What a label buys")
     axes.legend(loc="lower right", frameon=True)
+    return figure
+
+
+def class_figure(classes: pd.DataFrame) -> Figure:
+    """Test accuracy of each class and method with its 95 % interval; the hardest class for all methods comes last."""
+    order = classes.groupby("class")["accuracy"].mean().sort_values(ascending=False).index
+    figure, axes = new_axes(width=max(7.0, 0.8 * len(order) + 2), height=4.2)
+    methods = classes["method"].unique()
+    for number, method in enumerate(methods):
+        rows = classes[classes["method"] == method].set_index("class").loc[order]
+        places = np.arange(len(order)) + (number - (len(methods) - 1) / 2) * 0.16
+        axes.errorbar(
+            places,
+            rows["accuracy"],
+            yerr=[rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]],
+            fmt=METHOD_MARKS[method],
+            color=METHOD_COLOURS[method],
+            label=TITLES[method],
+            markersize=5,
+            linewidth=1.4,
+        )
+    axes.set_xticks(range(len(order)), order, rotation=90 if len(order) > 10 else 20)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(ylabel="test accuracy, 95 % interval", title="Accuracy by class")
+    figure.legend(loc="outside lower center", ncols=len(methods), frameon=False)
+    return figure
+
+
+def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
+    """Reliability diagrams side by side: accuracy against confidence; dots grow with the number of images."""
+    figure, panels = new_axes(1, len(tables), 3.1 * len(tables), 3.6, sharey=True)
+    for axes, (method, table) in zip(np.atleast_1d(panels), tables.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        axes.plot(table["confidence"], table["accuracy"], color=METHOD_COLOURS[method], linewidth=1.5)
+        area = 12 + 180 * table["images"] / table["images"].sum()
+        axes.scatter(table["confidence"], table["accuracy"], s=area, color=METHOD_COLOURS[method])
+        axes.set(title=TITLES[method], xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
+        axes.annotate(f"calibration error {errors[method]:.1%}", (0.03, 0.94), fontsize="small")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    np.atleast_1d(panels)[0].set_ylabel("accuracy at that confidence")
     return figure
 
 

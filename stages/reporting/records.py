@@ -7,11 +7,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.files import replacing, require, write_json
-from stages.learning.evaluation import wilson
+from stages.images.layout import ImageSet
+from stages.learning.checkpoints import save_classifier
+from stages.learning.encoders import Classifier
+from stages.learning.evaluation import predict, wilson
 from stages.learning.training import Trained
 
-METHODS = ("supervised", "probe", "semi_supervised")
-TITLES = {"supervised": "Supervised", "probe": "Linear probe", "semi_supervised": "Semi-supervised"}
+TITLES = {
+    "supervised": "Supervised",
+    "probe": "Linear probe",
+    "fine_tune": "Fine-tuned",
+    "semi_supervised": "Semi-supervised",
+}
+METHODS = tuple(TITLES)
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
@@ -37,8 +45,24 @@ def score(predicted: pd.DataFrame, labels: int) -> dict[str, object]:
     }
 
 
-def record_predictions(method: str, predicted: pd.DataFrame, labels: int, **more: object) -> str:
-    """Write `plots/predictions/<method>.csv` and `metrics/<method>.json`; return the line of result."""
+def record_classifier(method: str, model: Classifier, images: ImageSet, labels: int, size: int, **more: object) -> str:
+    """Evaluate a finished classifier on the test images; write its weights, predictions and metrics.
+
+    These are `models/<method>.safetensors`, `plots/predictions/<method>.csv` and `metrics/<method>.json`.
+
+    Args:
+        method: one of METHODS.
+        model: on the device where it was trained.
+        images: whose test images are read.
+        labels: how many were visible.
+        size: height and width of the views.
+        more: further metrics.
+
+    Returns:
+        the line of result.
+    """
+    save_classifier(model, images.classes, f"models/{method}.safetensors")
+    predicted = predict(model, images, size)
     metrics = score(predicted, labels)
     write_csv(predicted, f"plots/predictions/{method}.csv")
     write_json(f"metrics/{method}.json", metrics | more)
@@ -63,39 +87,6 @@ def read_predictions(method: str) -> pd.DataFrame:
 def read_history(stage: str) -> pd.DataFrame:
     """The training curve that `stage` wrote."""
     return pd.read_csv(require(f"plots/history/{stage}.csv", stage))
-
-
-def efficiency_table(study: dict[float, dict]) -> pd.DataFrame:
-    """Accuracy against labels, one row per ratio and method, fewest labels first.
-
-    Args:
-        study: ratio to the content of `metrics/study/<ratio>.json`.
-
-    Returns:
-        columns `ratio`, `labels`, `method`, `accuracy`, `low`, `high`, `seeds`; the interval is Wilson's for one draw of
-        labels, and the mean plus and minus two standard errors over several.
-    """
-    rows = []
-    for ratio, methods in sorted(study.items()):
-        for method, found in methods.items():
-            share, seeds = found["accuracy"], found["seeds"]
-            if seeds == 1:
-                low, high = wilson(round(share * found["test_images"]), found["test_images"])
-            else:
-                error = 2 * found["std"] / seeds**0.5
-                low, high = share - error, share + error
-            rows.append(
-                {
-                    "ratio": ratio,
-                    "labels": found["labels"],
-                    "method": method,
-                    "accuracy": share,
-                    "low": round(low, 6),
-                    "high": round(high, 6),
-                    "seeds": seeds,
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def layouts_table(

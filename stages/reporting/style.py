@@ -6,8 +6,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-METHOD_COLOURS = {"supervised": "#D55E00", "probe": "#0072B2", "semi_supervised": "#009E73"}
-METHOD_MARKS = {"supervised": "o", "probe": "s", "semi_supervised": "^"}
+METHOD_COLOURS = {"supervised": "#D55E00", "probe": "#0072B2", "fine_tune": "#CC79A7", "semi_supervised": "#009E73"}
+METHOD_MARKS = {"supervised": "o", "probe": "s", "fine_tune": "D", "semi_supervised": "^"}
+METHOD_LINES = {"supervised": "--", "probe": ":", "fine_tune": "-.", "semi_supervised": "-"}
 MARKS = "osD^vP*Xph"
 
 

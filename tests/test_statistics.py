@@ -1,0 +1,147 @@
+"""The statistics against independent computations, and their intervals against simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest, bootstrap
+
+from stages.learning.evaluation import wilson
+from stages.reporting.statistics import (
+    calibration_error,
+    class_accuracy,
+    efficiency_table,
+    labels_needed,
+    mean_interval,
+    paired_differences,
+    reliability,
+)
+
+
+def _predictions(right, confidence=None):
+    right = np.asarray(right, bool)
+    confidence = np.full(len(right), 0.9) if confidence is None else confidence
+    return pd.DataFrame(
+        {"actual": ["a"] * len(right), "predicted": np.where(right, "a", "b"), "confidence": confidence}
+    )
+
+
+def _covered(intervals, truth):
+    low, high = np.transpose(intervals)
+    return ((low <= truth) & (truth <= high)).mean()
+
+
+@pytest.mark.parametrize(("share", "images"), [(0.5, 200), (0.8, 500), (0.95, 2000)])
+def test_wilson_intervals_cover(share, images):
+    rng = np.random.default_rng(0)
+    assert 0.93 <= _covered([wilson(right, images) for right in rng.binomial(images, share, 4000)], share) <= 0.97
+
+
+@pytest.mark.parametrize("draws", [3, 10])
+def test_intervals_over_draws_cover(draws):
+    rng = np.random.default_rng(1)
+    assert 0.93 <= _covered([mean_interval(rng.normal(0.8, 0.02, draws)) for _ in range(4000)], 0.8) <= 0.97
+
+
+def test_bootstrap_intervals_of_differences_cover():
+    rng = np.random.default_rng(2)
+    chance, gain, intervals = [0.65, 0.15, 0.08, 0.12], 0.15 - 0.08, []
+    for _ in range(2000):
+        outcome = rng.choice(4, 400, p=chance)
+        found = paired_differences(
+            {"one": _predictions(np.isin(outcome, [0, 1])), "other": _predictions(np.isin(outcome, [0, 2]))}
+        ).iloc[0]
+        sign = 1 if found["first"] == "one" else -1
+        intervals.append(sorted([sign * found["low"], sign * found["high"]]))
+    assert 0.93 <= _covered(intervals, gain) <= 0.97
+
+
+def test_paired_differences_by_hand():
+    one, two, three = [1, 1, 1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0], [1] * 10
+    table = paired_differences({"one": _predictions(one), "two": _predictions(two), "three": _predictions(three)})
+    raw = {
+        ("one", "two"): binomtest(6, 6).pvalue,
+        ("three", "one"): binomtest(3, 3).pvalue,
+        ("three", "two"): binomtest(9, 9).pvalue,
+    }
+    order = sorted(raw, key=raw.get)
+    holm = np.maximum.accumulate([(3 - rank) * raw[pair] for rank, pair in enumerate(order)]).clip(max=1)
+    expected = dict(zip(order, holm, strict=True))
+    for row in table.itertuples():
+        assert row.p == pytest.approx(expected[row.first, row.second])
+        assert row.low <= row.difference <= row.high
+    assert table.set_index(["first", "second"]).loc[("one", "two"), "difference"] == pytest.approx(0.6)
+
+
+def test_difference_interval_is_that_of_resampled_images():
+    rng = np.random.default_rng(4)
+    one, two = rng.random(300) < 0.8, rng.random(300) < 0.7
+    row = paired_differences({"one": _predictions(one), "two": _predictions(two)}).iloc[0]
+    gain = one.astype(float) - two
+    interval = bootstrap((gain,), np.mean, n_resamples=10_000, method="percentile", rng=rng).confidence_interval
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=0.005)
+
+
+def test_the_same_predictions_do_not_differ():
+    row = paired_differences({"one": _predictions([1, 0, 1]), "two": _predictions([1, 0, 1])}).iloc[0]
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+
+
+def test_calibration_error_by_loop():
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(0.1, 1, 500).round(6)
+    confidence[:3] = [1.0, 0.0, 1 / 3]
+    right = rng.random(500) < confidence**2
+    table = _predictions(right, confidence)
+    total = 0.0
+    for number in range(10):
+        inside = (confidence > number / 10) & (confidence <= (number + 1) / 10)
+        inside |= (number == 0) & (confidence == 0)
+        if inside.any():
+            total += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    assert calibration_error(table, 10) == pytest.approx(total)
+    assert reliability(table, 10)["images"].sum() == 500
+    assert calibration_error(_predictions([1] * 8, np.ones(8))) == 0
+    assert calibration_error(_predictions([0] * 8, np.ones(8))) == 1
+
+
+def test_class_accuracy_by_hand():
+    table = pd.DataFrame({"actual": ["x", "x", "y", "x"], "predicted": ["x", "y", "y", "x"], "confidence": 0.5})
+    found = class_accuracy({"probe": table}).set_index("class")
+    assert found["accuracy"].to_dict() == pytest.approx({"x": 2 / 3, "y": 1.0}, abs=1e-6)
+    assert found["images"].to_dict() == {"x": 3, "y": 1}
+    assert found.loc["x", ["low", "high"]].tolist() == pytest.approx(wilson(2, 3), abs=1e-6)
+
+
+def _study(curves):
+    return efficiency_table(
+        {
+            ratio: {
+                method: {"accuracy": share, "std": 0.0, "seeds": 1, "labels": int(1000 * ratio), "test_images": 10**6}
+                for method, share in zip(("supervised", "semi_supervised"), shares, strict=True)
+            }
+            for ratio, shares in curves.items()
+        }
+    )
+
+
+def test_labels_needed_are_read_off_the_logarithmic_line():
+    table = labels_needed(
+        _study({1.0: (0.9, 0.95), 0.01: (0.5, 0.7), 0.1: (0.7, 0.8)}), "semi_supervised", "supervised"
+    )
+    assert table["labels"].tolist() == [10, 100, 1000]
+    assert table["needed"].tolist() == pytest.approx([100, 10**2.5, float("inf")], rel=1e-3)
+    assert (table["low"] <= table["needed"]).all()
+    assert (table["needed"] <= table["high"]).all()
+    assert table["high"].iloc[2] == float("inf")
+    worse = labels_needed(_study({0.01: (0.5, 0.3), 0.1: (0.7, 0.6)}), "semi_supervised", "supervised")
+    assert worse["needed"].tolist() == pytest.approx([0, 10**1.5], rel=1e-3)
+
+
+def test_several_draws_carry_their_spread():
+    draws = [0.7, 0.74, 0.78]
+    row = efficiency_table(
+        {0.1: {"probe": {"accuracy": 0.74, "std": 0.04, "seeds": 3, "draws": draws, "labels": 5, "test_images": 9}}}
+    ).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx(
+        (0.74 - 4.303 * 0.04 / 3**0.5, 0.74 + 4.303 * 0.04 / 3**0.5), abs=1e-4
+    )
