@@ -117,9 +117,18 @@ class SemiSupervised(Section):
     unlabeled_batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Rate
     weight_decay: Strength
+    cross_entropy_weight: Strength
     barlow_weight: Strength
     consistency_weight: Strength
     average_decay: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> "SemiSupervised":
+        if self.cross_entropy_weight + self.barlow_weight + self.consistency_weight == 0:
+            raise ValueError("cross_entropy_weight, barlow_weight and consistency_weight are all 0: raise one of them")
+        if self.init == "random" and self.cross_entropy_weight == 0:
+            raise ValueError("cross_entropy_weight is 0, so with init random nothing would tell the classes: raise it")
+        return self
 
 
 class Study(Section):

@@ -3,20 +3,22 @@
 from torch import nn
 
 from stages.command import run
-from stages.files import read_array, replacing
+from stages.files import read_array, replacing, write_json
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain
-from stages.learning.checkpoints import save_encoder, save_projector
+from stages.learning.checkpoints import epoch_checkpoints, load_encoder, save_encoder, save_projector
 from stages.learning.encoders import Encoder
+from stages.learning.representation import check_collapse
 from stages.learning.schedules import checkpoint_epochs
 from stages.learning.training import on_device, pick_device
 from stages.params import Declared
-from stages.reporting.records import record_training
+from stages.reporting.records import collapse_warning, record_training
 
 
 def main(params: Declared) -> str:
     images, sample = open_images(), read_array("data/unlabeled.npy", "sample")
+    pictures = on_device(images.unlabeled, sample, pick_device())
     settings = dict(**params.pretrain)
     kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
     with replacing("models/pretrain") as directory:
@@ -29,7 +31,7 @@ def main(params: Declared) -> str:
                 save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
 
         trained = pretrain(
-            on_device(images.unlabeled, sample, pick_device()),
+            pictures,
             encoder=params.encoder.name,
             stem=params.encoder.stem,
             views=ViewRecipe(params.views.size, **params.views.strong),
@@ -38,9 +40,13 @@ def main(params: Declared) -> str:
             **settings,
         )
     record_training("pretrain", trained)
+    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1]).to(pictures.device)
+    state = check_collapse(encoder, pictures, params.views.size)
+    last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
+    write_json("metrics/pretrain.json", last | state)
     return (
         f"loss {trained.history[0]['loss']:.3f} in the first epoch, {trained.history[-1]['loss']:.3f} in the last of "
-        f"{len(trained.history)}, {trained.cost['images_per_second']:,.0f} images/s; {len(kept)} checkpoints kept"
+        f"{len(trained.history)}, {trained.cost['images_per_second']:,.0f} images/s; {len(kept)} checkpoints kept{collapse_warning(state)}"
     )
 
 

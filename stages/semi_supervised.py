@@ -8,21 +8,23 @@ from stages.images.layout import open_images
 from stages.images.subsets import unlabeled_pool
 from stages.images.views import ViewRecipe
 from stages.learning.checkpoints import load_classifier, load_projector
+from stages.learning.representation import check_collapse
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.training import pick_device, visible_images
 from stages.params import Declared
-from stages.reporting.records import record_classifier, record_training
+from stages.reporting.records import collapse_warning, record_classifier, record_training
 
 
 def main(params: Declared) -> str:
     images, device = open_images(), pick_device()
     labeled, sample = read_array("data/labeled.npy", "label"), read_array("data/unlabeled.npy", "sample")
+    pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
     probe, _ = load_classifier("models/probe.safetensors")
     model, trained = train_semi_supervised(
         probe,
         load_projector("models/pretrain/projector.safetensors"),
         *visible_images(images, labeled, device),
-        torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device),
+        pool,
         weak=ViewRecipe(params.views.size, **params.views.weak),
         strong=ViewRecipe(params.views.size, **params.views.strong),
         redundancy_weight=params.pretrain.redundancy_weight,
@@ -30,7 +32,9 @@ def main(params: Declared) -> str:
         **params.semi_supervised,
     )
     record_training("semi_supervised", trained)
-    return record_classifier("semi_supervised", model, images, len(labeled), params.views.size)
+    state = check_collapse(model.encoder, pool, params.views.size)
+    line = record_classifier("semi_supervised", model, images, len(labeled), params.views.size, **state)
+    return line + collapse_warning(state)
 
 
 if __name__ == "__main__":

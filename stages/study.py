@@ -13,7 +13,7 @@ from stages.learning.evaluation import accuracy
 from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import pick_device, visible_images
+from stages.learning.training import pick_device, require_batch, visible_images
 from stages.params import Declared
 from stages.reporting.records import METHODS
 
@@ -25,9 +25,13 @@ def main(params: Declared, ratio: str) -> str:
     projector = load_projector("models/pretrain/projector.safetensors")
     size = params.views.size
     weak, strong = (ViewRecipe(size, **recipe) for recipe in (params.views.weak, params.views.strong))
+    seeds = range(params.seed, params.seed + params.study.seeds)
+    draws = {seed: draw_labeled(images.train_labels, float(ratio), seed, images.folds) for seed in seeds}
+    for section in ("supervised", "fine_tune", "semi_supervised"):
+        key, fewest = f"{section}.batch_size", min(map(len, draws.values()))
+        require_batch(params[section].batch_size, fewest, key, f"visible labels at ratio {ratio}")
     found: dict[str, list[float]] = {method: [] for method in METHODS}
-    for seed in range(params.seed, params.seed + params.study.seeds):
-        labeled = draw_labeled(images.train_labels, float(ratio), seed, images.folds)
+    for seed, labeled in draws.items():
         visible = visible_images(images, labeled, device)
         pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
         start = new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)

@@ -14,7 +14,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 from structure import ROOT
 
-LABEL_READERS = {"label", "supervised", "probe", "semi_supervised", "compare"}
+LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare"}
+METHODS = ("supervised", "probe", "fine_tune", "semi_supervised")
 STUDY = {"study@0.2", "study@1.0"}
 EVERYTHING = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
 
@@ -40,6 +41,17 @@ class Clone:
 
     def repro(self, *more: str) -> set[str]:
         return ran(self("dvc", "repro", *more))
+
+    def set(self, key: str, value: object) -> None:
+        """Set one parameter."""
+        params = YAML().load((self.path / "params.yaml").read_text())
+        *parents, last = key.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+        with (self.path / "params.yaml").open("w") as file:
+            YAML().dump(params, file)
 
     def bytes(self) -> dict[str, bytes]:
         """Every result that has to be the same for the same seed: all files that the pipeline wrote but cost."""
@@ -116,7 +128,7 @@ def test_everything_runs_once(finished):
 def test_results_have_the_documented_form(finished):
     clone, _ = finished
     compare = json.loads((clone.path / "metrics/compare.json").read_text())
-    for method in ("supervised", "probe", "semi_supervised"):
+    for method in METHODS:
         row = compare[method]
         low, high = row["ci95"]
         assert 0 <= low <= row["accuracy"] <= high <= 1
@@ -148,6 +160,42 @@ def test_same_seed_same_bytes(clone):
     assert [name for name in before if before[name] != after[name]] == []
 
 
+def test_nothing_but_the_evaluation_sees_the_test_images(clone):
+    before = clone.bytes()
+    pictures = Path(YAML(typ="safe").load((clone.path / "params.yaml").read_text())["dataset"]["path"])
+    poisoned = clone.path.parent / "poisoned"
+    shutil.copytree(pictures, poisoned)
+    rng = np.random.default_rng(1)
+    for path in (poisoned / "test").rglob("*.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    for number in range(7):
+        (poisoned / f"test/even/{number}.png").rename(poisoned / f"test/odd/more{number}.png")
+    clone.set("dataset.path", str(poisoned))
+    clone.repro("--force")
+    after = clone.bytes()
+    changed = {name for name in before if before[name] != after[name]}
+    evaluation = {
+        "data/images/dataset.json",
+        "data/images/test.npy",
+        "data/images/test_labels.npy",
+        "plots/calibration.png",
+        "plots/class_accuracy.csv",
+        "plots/class_accuracy.png",
+        "plots/comparison.md",
+        "plots/comparison.png",
+        "plots/confusion.png",
+        "plots/label_efficiency.csv",
+        "plots/label_efficiency.png",
+        "metrics/compare.json",
+        *(f"metrics/{method}.json" for method in METHODS),
+        *(f"metrics/study/{ratio}.json" for ratio in ("0.2", "1.0")),
+        *(f"plots/predictions/{method}.csv" for method in METHODS),
+    }
+    assert before.keys() == after.keys()
+    assert changed <= evaluation
+    assert {f"plots/predictions/{method}.csv" for method in METHODS} <= changed
+
+
 def test_label_ratio_reruns_what_reads_labels(clone):
     output = clone("dvc", "exp", "run", "-n", "half", "-S", "label_ratio=0.5")
     assert ran(output) == LABEL_READERS
@@ -173,10 +221,12 @@ def test_tsne_reruns_alone(clone, change):
     assert ran(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
 
 
-def test_a_change_in_the_probe_reruns_the_probe_and_the_study(clone):
+def test_a_change_in_the_probe_reruns_the_probe_the_study_and_what_reads_the_probe(clone):
     path = clone.path / "stages/learning/linear_probe.py"
+    path.write_text(path.read_text() + "\n# No change in what is learnt.\n")
+    assert clone.repro() == {"probe", *STUDY}
     path.write_text(path.read_text().replace("max_iter=2000", "max_iter=1"))
-    assert clone.repro() in ({"probe", *STUDY}, {"probe", *STUDY, "compare"})
+    assert clone.repro() == {"probe", "fine_tune", "semi_supervised", *STUDY, "compare"}
 
 
 def test_a_new_ratio_runs_only_itself(clone):
@@ -220,20 +270,24 @@ def test_results_travel_by_remote(clone, tmp_path):
             "pretrain",
             "params.yaml: pretrain.learning_rate is -1.0: input should be greater than 0",
         ),
-        ("supervised.learning_rate", "1e30", "supervised", "the loss is no longer finite at step"),
+        (
+            "supervised.learning_rate",
+            "1.0e+30",
+            "supervised",
+            "the loss is no longer finite at step 1 (term cross_entropy",
+        ),
+        (
+            "semi_supervised.batch_size",
+            "7",
+            "study 0.2",
+            "semi_supervised.batch_size is 7, but there are only 6 visible labels at ratio 0.2",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing_half_written(clone, key, value, stage, complaint):
-    params = YAML().load((clone.path / "params.yaml").read_text())
-    *parents, last = key.split(".")
-    section = params
-    for parent in parents:
-        section = section[parent]
-    section[last] = YAML().load(value)
-    with (clone.path / "params.yaml").open("w") as file:
-        YAML().dump(params, file)
+    clone.set(key, YAML().load(value))
     before = clone.bytes()
-    output = clone(sys.executable, "-m", f"stages.{stage}", fails=True)
+    output = clone(sys.executable, "-m", *f"stages.{stage}".split(), fails=True)
     assert "Traceback" not in output
     assert complaint in output.strip().splitlines()[-1]
     assert clone.bytes() == before

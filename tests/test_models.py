@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file
 from sklearn.manifold import trustworthiness
 from torch import nn
 
@@ -126,17 +127,25 @@ def test_the_loop_is_adamw():
     )
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_term():
+def test_a_loss_that_is_not_finite_stops_at_once_with_step_and_term_and_keeps_what_was_good(tmp_path):
     model = nn.Linear(1, 1)
     steps = iter(range(99))
-    with pytest.raises(UserError, match=r"no longer finite at step 7 \(term bad, learning rate 0\.1\)"):
+    good = []
+    complaint = (
+        r"no longer finite at step 7 \(term bad, learning rate 0\.1\).*last_good\.safetensors holds the weights after 5"
+    )
+    with pytest.raises(UserError, match=complaint):
         _fit(
             lambda: {
                 "good": model.weight.sum() * 0,
                 "bad": model.weight.sum() * (float("nan") if next(steps) == 7 else 0),
             },
             model,
+            after_row=lambda row: good.append(model.weight.detach().clone()),
+            rescue=tmp_path,
         )
+    assert next(steps) == 8
+    assert torch.equal(load_file(tmp_path / "t" / "last_good.safetensors")["0.weight"], good[0])
 
 
 def test_layouts_are_aligned_and_faithful():

@@ -60,6 +60,10 @@ def test_params_start_as_the_shapes_preset():
         ({"study.label_ratios": [0.1, 0.1]}, "each ratio may occur once only"),
         ({"study.label_ratios": [0.1, 2]}, "study.label_ratios.1 is 2: "),
         ({"study.label_ratios": []}, "study.label_ratios is []: "),
+        (
+            {f"semi_supervised.{term}_weight": 0.0 for term in ("cross_entropy", "barlow", "consistency")},
+            "cross_entropy_weight, barlow_weight and consistency_weight are all 0",
+        ),
         ({"semi_supervised": None}, "semi_supervised is None: "),
     ],
 )

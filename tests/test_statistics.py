@@ -134,6 +134,26 @@ def test_labels_needed_are_read_off_the_logarithmic_line():
     assert worse["needed"].tolist() == pytest.approx([0, 10**1.5], rel=1e-3)
 
 
+@pytest.mark.parametrize("seeds", [1, 10])
+def test_intervals_of_labels_needed_cover(seeds):
+    rng = np.random.default_rng(5)
+    at, truth = np.array([10, 100, 1000]), {"supervised": np.array([0.5, 0.7, 0.85]), "semi_supervised": 0.76}
+    needed = 10 ** (2 + (0.76 - 0.7) / (0.85 - 0.7))
+    intervals = []
+    for _ in range(600):
+        study = {}
+        for ratio, labels in enumerate(at, 1):
+            study[ratio] = {}
+            for method, share in truth.items():
+                share = np.broadcast_to(share, 3)[ratio - 1]
+                draws = rng.normal(share, 0.02, seeds) if seeds > 1 else rng.binomial(2000, share, 1) / 2000
+                study[ratio][method] = {"accuracy": draws.mean(), "draws": draws, "seeds": seeds, "labels": labels}
+                study[ratio][method]["test_images"] = 2000
+        row = labels_needed(efficiency_table(study), "semi_supervised", "supervised").iloc[0]
+        intervals.append((row["low"], row["high"]))
+    assert 0.93 <= _covered(intervals, needed) <= 0.97
+
+
 def test_several_draws_carry_their_spread():
     draws = [0.7, 0.74, 0.78]
     row = efficiency_table(

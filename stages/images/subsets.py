@@ -39,7 +39,7 @@ def draw_labeled(
         folds: (F, M) indices into the labels, or None.
 
     Raises:
-        UserError: `ratio` leaves a class without a visible label.
+        UserError: `ratio`, or the fold, leaves a class without a visible label.
     """
     first = np.arange(0) if folds is None else folds[seed % len(folds)]
     rest = np.setdiff1d(np.arange(len(labels)), first)
@@ -49,8 +49,10 @@ def draw_labeled(
     if count == 0 or len(np.unique(labels[order[:count]])) < len(classes):
         first_of_each = [int(np.argmax(labels[order] == number)) for number in classes]
         smallest = (max(first_of_each) + 1) / len(labels)
+        absent = np.setdiff1d(classes, labels[order[:count]])[0]
+        source = "" if folds is None else f", fold {seed % len(folds)} of the image set first,"
         raise UserError(
-            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels and leaves a class with none: "
+            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels{source} and leaves class {absent} with none: "
             f"the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
         )
     return np.sort(order[:count])

@@ -13,7 +13,7 @@ from stages.learning.encoders import Classifier, Encoder, build_encoder, build_p
 
 def save_encoder(encoder: Encoder, path: str | Path) -> None:
     """Write an encoder's weights and what `build_encoder` made it from."""
-    _save(encoder, path, {"encoder": encoder.name, "stem": encoder.stem})
+    save_weights(encoder.state_dict(), path, {"encoder": encoder.name, "stem": encoder.stem})
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -28,7 +28,7 @@ def load_encoder(path: str | Path) -> Encoder:
 
 def save_projector(projector: nn.Sequential, width: int, layers: list[int], path: str | Path) -> None:
     """Write a projector's weights and what `build_projector` made it from."""
-    _save(projector, path, {"width": width, "layers": layers})
+    save_weights(projector.state_dict(), path, {"width": width, "layers": layers})
 
 
 def load_projector(path: str | Path) -> nn.Module:
@@ -44,7 +44,7 @@ def load_projector(path: str | Path) -> nn.Module:
 def save_classifier(model: Classifier, classes: tuple[str, ...], path: str | Path) -> None:
     """Write a classifier's weights, its encoder's name and its classes' names."""
     about = {"encoder": model.encoder.name, "stem": model.encoder.stem, "classes": list(classes)}
-    _save(model, path, about)
+    save_weights(model.state_dict(), path, about)
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, tuple[str, ...]]:
@@ -70,8 +70,9 @@ def epoch_checkpoints(directory: str | Path) -> list[tuple[int, Path]]:
     return found
 
 
-def _save(module: nn.Module, path: str | Path, about: dict[str, object]) -> None:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def save_weights(state: dict[str, Tensor], path: str | Path, about: dict[str, object]) -> None:
+    """Write named tensors, and what they belong to as metadata."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as aside:
         aside.write_bytes(save(weights, metadata={"about": json.dumps(about, sort_keys=True)}))
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from stages.images.views import ViewRecipe, draw_views, plain_views
 from stages.learning.training import mixed_precision
 
+COLLAPSED_BELOW = 1.5
 _CHUNK = 500
+_CHECKED_IMAGES = 500
 
 
 def outputs(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
@@ -36,6 +38,16 @@ def _frozen(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor])
         ]
     model.train(was_training)
     return torch.cat(chunks).numpy()
+
+
+def check_collapse(encoder: nn.Module, images: Tensor, size: int) -> dict[str, float | bool]:
+    """Whether an encoder tells images apart at all, from the first 500 of (N, H, W, 3) uint8 ones.
+
+    Returns:
+        `effective_rank` of the features, and `collapsed`: it is below 1.5, as when all features point the same way.
+    """
+    rank = effective_rank(outputs(encoder, images[:_CHECKED_IMAGES], size))
+    return {"effective_rank": round(rank, 6), "collapsed": rank < COLLAPSED_BELOW}
 
 
 def describe_features(

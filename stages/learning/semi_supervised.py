@@ -1,6 +1,6 @@
 """A classifier that learns from labelled and unlabelled images at once.
 
-loss = cross-entropy (strong views of labelled images)
+loss = cross_entropy_weight * cross-entropy (strong views of labelled images)
      + barlow_weight * Barlow Twins (two strong views of unlabelled images, through the projector of pretraining)
      + consistency_weight * ramp * consistency (what is sure on a weak view teaches both strong views)
 
@@ -78,6 +78,7 @@ def train_semi_supervised(
     unlabeled_batch_size: int,
     learning_rate: float,
     weight_decay: float,
+    cross_entropy_weight: float,
     barlow_weight: float,
     redundancy_weight: float,
     consistency_weight: float,
@@ -96,7 +97,7 @@ def train_semi_supervised(
         weak: views of unlabelled images on which classes are guessed.
         steps, learning_rate, weight_decay: of the optimizer.
         batch_size, unlabeled_batch_size: labelled and unlabelled images in a step.
-        barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
+        cross_entropy_weight, barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
         average_decay: share of the moving average that a step keeps.
         seed: of order and views, and of random weights.
 
@@ -135,7 +136,7 @@ def train_semi_supervised(
             first, second = projector(features[batch_size:]).float().chunk(2)
         terms = weighted_barlow_twins(first, second, redundancy_weight)
         return {
-            "cross_entropy": F.cross_entropy(logits[:batch_size], labels[chosen]),
+            "cross_entropy": cross_entropy_weight * F.cross_entropy(logits[:batch_size], labels[chosen]),
             "invariance": barlow_weight * terms["invariance"],
             "redundancy": barlow_weight * terms["redundancy"],
             "consistency": consistency_weight

@@ -3,8 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +15,10 @@ from torch import Tensor, nn
 
 from stages.files import UserError
 from stages.images.layout import ImageSet
+from stages.learning.checkpoints import save_weights
 from stages.progress import progress
+
+_GPU_STEPS_PER_CHECK = 50
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def require_batch(batch_size: int, available: int, key: str, what: str) -> None:
 
 def optimise(
     losses: Callable[[], dict[str, Tensor]],
-    modules: Iterable[nn.Module],
+    modules: list[nn.Module],
     *,
     title: str,
     steps: int,
@@ -81,10 +86,12 @@ def optimise(
     weight_decay: float,
     after_step: Callable[[], None] = lambda: None,
     after_row: Callable[[int], None] = lambda row: None,
+    rescue: Path = Path(".scratch"),
 ) -> Trained:
     """Minimise the sum of `losses()` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
 
-    Biases and normalisation weights are not decayed. Losses stay on the device until a row is complete. Kernels are the repeatable ones.
+    Biases and normalisation weights are not decayed. Kernels are the repeatable ones. On a GPU losses stay on the device and are
+    looked at every 50 steps, so that it need not wait; on a CPU, where looking costs nothing, at every step.
 
     Args:
         losses: the weighted terms of one step, scalars that carry gradients.
@@ -97,9 +104,10 @@ def optimise(
         learning_rate: the step, 0..steps - 1, to the learning rate.
         weight_decay: of weight matrices and kernels.
         after_step, after_row: called then, the latter with the number of rows so far.
+        rescue: directory where the last good weights go if a loss is not finite.
 
     Raises:
-        UserError: a loss is not finite; names step, term and learning rate.
+        UserError: a loss is not finite; names step, term, learning rate and the file with the weights before.
     """
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     weights = [p for module in modules for p in module.parameters()]
@@ -114,7 +122,8 @@ def optimise(
     )
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
-    names: list[str] = []
+    unseen = 0
+    good = deepcopy(nn.ModuleList(modules).state_dict())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
@@ -128,18 +137,31 @@ def optimise(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             after_step()
-            names = list(terms)
             pending.append(torch.stack([term.detach().float() for term in terms.values()]))
+            unseen += 1
             bar.update(images_per_step)
-            if len(pending) == steps_per_row or step == steps - 1:
+            complete = len(pending) == steps_per_row or step == steps - 1
+            if complete or device.type == "cpu" or unseen == _GPU_STEPS_PER_CHECK:
+                found = torch.stack(pending[-unseen:]).isfinite().cpu().numpy()
+                if not found.all():
+                    row, column = np.argwhere(~found)[0]
+                    path = rescue / title / "last_good.safetensors"
+                    save_weights(good, path, {"step": step + 1 - len(pending)})
+                    raise UserError(
+                        f"{title}: the loss is no longer finite at step {step + 1 - unseen + row} (term {list(terms)[column]}, "
+                        f"learning rate {rate:.2g}): lower the learning rate; {path} holds the weights after "
+                        f"{step + 1 - len(pending)} steps, the last good ones"
+                    )
+                unseen = 0
+            if complete:
                 values = torch.stack(pending).double().cpu().numpy()
-                _refuse_infinite(values, names, title, step + 1 - len(pending), rate)
                 row = {row_name: len(history) + 1 if row_name == "epoch" else step + 1}
                 row |= {"loss": float(values.sum(1).mean())}
-                row |= {name: float(value) for name, value in zip(names, values.mean(0), strict=True)}
+                row |= {name: float(value) for name, value in zip(terms, values.mean(0), strict=True)}
                 history.append(row | {"learning_rate": rate})
                 bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 pending.clear()
+                good = deepcopy(nn.ModuleList(modules).state_dict())
                 after_row(len(history))
     seconds = time.perf_counter() - began
     return Trained(
@@ -151,15 +173,6 @@ def optimise(
             "device": device_name(device),
         },
     )
-
-
-def _refuse_infinite(values: NDArray[np.float64], names: list[str], title: str, first: int, rate: float) -> None:
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise UserError(
-            f"{title}: the loss is no longer finite at step {first + row} (term {names[column]}, learning rate {rate:.2g}): "
-            "lower the learning rate"
-        )
 
 
 def device_name(device: torch.device) -> str:

@@ -104,18 +104,34 @@ def class_figure(classes: pd.DataFrame) -> Figure:
 
 
 def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
-    """Reliability diagrams side by side: accuracy against confidence; dots grow with the number of images."""
-    figure, panels = new_axes(1, len(tables), 3.1 * len(tables), 3.6, sharey=True)
+    """Reliability diagrams side by side: accuracy against confidence; areas grow with the number of images."""
+    figure, panels = new_axes(1, len(tables), 3.1 * len(tables), 4.2, sharey=True)
     for axes, (method, table) in zip(np.atleast_1d(panels), tables.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        axes.plot(table["confidence"], table["accuracy"], color=METHOD_COLOURS[method], linewidth=1.5)
-        area = 12 + 180 * table["images"] / table["images"].sum()
-        axes.scatter(table["confidence"], table["accuracy"], s=area, color=METHOD_COLOURS[method])
-        axes.set(title=TITLES[method], xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
-        axes.annotate(f"calibration error {errors[method]:.1%}", (0.03, 0.94), fontsize="small")
+        axes.errorbar(
+            table["confidence"],
+            table["accuracy"],
+            yerr=[table["accuracy"] - table["low"], table["high"] - table["accuracy"]],
+            fmt="none",
+            color=METHOD_COLOURS[method],
+            linewidth=1.2,
+        )
+        area = 14 + 180 * table["images"] / table["images"].sum()
+        axes.scatter(
+            table["confidence"], table["accuracy"], s=area, marker=METHOD_MARKS[method], color=METHOD_COLOURS[method]
+        )
+        axes.set(
+            title=f"{TITLES[method]}\nmean gap {errors[method]:.1%}",
+            xlabel="confidence",
+            xlim=(0, 1.04),
+            ylim=(-0.03, 1.03),
+            aspect="equal",
+            xticks=[0, 0.5, 1],
+        )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    np.atleast_1d(panels)[0].set_ylabel("accuracy at that confidence")
+    np.atleast_1d(panels)[0].set_ylabel("accuracy at that confidence, 95 % interval")
+    figure.suptitle("Calibration: on the grey line, confidence is as good as its word", x=0.01, ha="left")
     return figure
 
 

@@ -75,6 +75,16 @@ def describe(metrics: dict) -> str:
     return f"{metrics['accuracy']:.1%} ({low:.1%} to {high:.1%})"
 
 
+def collapse_warning(state: dict) -> str:
+    """What to say of the result of `check_collapse`: nothing, or that all images look alike to the encoder."""
+    if not state["collapsed"]:
+        return ""
+    return (
+        f"; COLLAPSED: all images look alike to the encoder (effective rank {state['effective_rank']:.2f}), so nothing built on it "
+        "means anything: lower the learning rate, or raise redundancy_weight or the batch size"
+    )
+
+
 def read_predictions(method: str) -> pd.DataFrame:
     """The test predictions that the stage `method` wrote."""
     return pd.read_csv(

@@ -66,12 +66,17 @@ def reliability(predicted: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
     """How often predictions of about the same confidence are right (Guo et al. 2017, equations 1 and 2).
 
     Returns:
-        one row per bin of equal width that holds predictions: `confidence` and `accuracy`, both means, and `images`.
+        one row per bin of equal width that holds predictions: `confidence` and `accuracy`, both means, `images`, and `low` and
+        `high`, Wilson's interval of the accuracy.
     """
     right = predicted["actual"] == predicted["predicted"]
     number = np.clip(np.ceil(predicted["confidence"] * bins), 1, bins)
     groups = pd.DataFrame({"confidence": predicted["confidence"], "accuracy": right}).groupby(number)
-    return groups.mean().assign(images=groups.size()).reset_index(drop=True)
+    table = groups.mean().assign(images=groups.size()).reset_index(drop=True)
+    table[["low", "high"]] = [
+        np.round(wilson(round(row.accuracy * row.images), row.images), 6) for row in table.itertuples()
+    ]
+    return table
 
 
 def calibration_error(predicted: pd.DataFrame, bins: int = 15) -> float:
@@ -94,25 +99,31 @@ def efficiency_table(study: dict[float, dict]) -> pd.DataFrame:
         study: ratio to the content of `metrics/study/<ratio>.json`.
 
     Returns:
-        columns `ratio`, `labels`, `method`, `accuracy`, `low`, `high`, `seeds`; the interval is Wilson's over test images for
-        one draw of labels, and that of `mean_interval` over several.
+        columns `ratio`, `labels`, `method`, `accuracy`, `low`, `high`, `error`, `seeds`. For one draw of labels the interval is
+        Wilson's over test images and `error` the binomial standard error; for several it is that of `mean_interval`, and `error`
+        is the standard error of the mean over draws.
     """
     rows = []
     for ratio, methods in sorted(study.items()):
         for method, found in methods.items():
-            share, seeds = found["accuracy"], found["seeds"]
-            total = found["test_images"]
-            low, high = wilson(round(share * total), total) if seeds == 1 else mean_interval(found["draws"])
+            share, seeds, total = found["accuracy"], found["seeds"], found["test_images"]
+            if seeds == 1:
+                low, high = wilson(round(share * total), total)
+                error = (share * (1 - share) / total) ** 0.5
+            else:
+                low, high = mean_interval(found["draws"])
+                error = float(np.std(found["draws"], ddof=1)) / seeds**0.5
             low, high = round(max(low, 0.0), 6), round(min(high, 1.0), 6)
-            rows.append([ratio, found["labels"], method, share, low, high, seeds])
-    return pd.DataFrame(rows, columns=["ratio", "labels", "method", "accuracy", "low", "high", "seeds"])
+            rows.append([ratio, found["labels"], method, share, low, high, round(error, 6), seeds])
+    return pd.DataFrame(rows, columns=["ratio", "labels", "method", "accuracy", "low", "high", "error", "seeds"])
 
 
 def labels_needed(efficiency: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
     """How many labels `baseline` needs for what `method` reaches with fewer, read off the line between its ratios.
 
-    Lines are straight over the logarithm of the number of labels. The interval holds what the intervals of both methods
-    allow together, so it errs on the wide side.
+    Lines are straight over the logarithm of the number of labels. The 95 % interval is that of 2,000 resamples in which every
+    accuracy is drawn anew around its value: by the normal distribution over test images for one draw of labels, by Student's t
+    for several. Methods are resampled apart, though they share test images, which makes it a little wider than it need be.
 
     Args:
         efficiency: see `efficiency_table`.
@@ -123,21 +134,39 @@ def labels_needed(efficiency: pd.DataFrame, method: str, baseline: str) -> pd.Da
     """
     ours = efficiency[efficiency["method"] == method]
     base = efficiency[efficiency["method"] == baseline]
-    at = base["labels"].to_numpy(float)
-    return pd.DataFrame(
-        {
-            "labels": ours["labels"].to_numpy(),
-            "needed": [_crossing(at, base["accuracy"], share) for share in ours["accuracy"]],
-            "low": [_crossing(at, base["high"], share) for share in ours["low"]],
-            "high": [_crossing(at, base["low"], share) for share in ours["high"]],
-        }
+    at = np.log(base["labels"].to_numpy(float))
+    rng = np.random.default_rng(0)
+    curves = _resampled(base, rng)
+    rows = []
+    for number, targets in enumerate(_resampled(ours, rng).T):
+        needed = _crossing(at, base[["accuracy"]].to_numpy().T, ours["accuracy"].to_numpy()[[number]])[0]
+        resamples = _crossing(at, curves, targets)
+        low = np.quantile(resamples, 0.025, method="lower")
+        high = np.quantile(resamples, 0.975, method="higher")
+        rows.append([int(ours["labels"].iloc[number]), float(needed), float(low), float(high)])
+    return pd.DataFrame(rows, columns=["labels", "needed", "low", "high"])
+
+
+def _resampled(rows: pd.DataFrame, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2000, R) accuracies drawn around those of R rows of the efficiency table."""
+    several = rows["seeds"].to_numpy() > 1
+    shape = (2_000, len(rows))
+    noise = np.where(
+        several, rng.standard_t(np.maximum(rows["seeds"].to_numpy() - 1, 1), shape), rng.standard_normal(shape)
     )
+    return rows["accuracy"].to_numpy() + noise * rows["error"].to_numpy()
 
 
-def _crossing(labels: NDArray[np.float64], accuracy: pd.Series, target: float) -> float:
-    curve = np.maximum.accumulate(accuracy.to_numpy())
-    if target > curve[-1]:
-        return float("inf")
-    if target < curve[0]:
-        return 0.0
-    return float(np.exp(np.interp(target, curve, np.log(labels))))
+def _crossing(
+    log_labels: NDArray[np.float64], accuracies: NDArray[np.float64], targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(M,) labels at which each of (M, R) accuracy curves over (R,) logarithms of labels first reaches each of (M,) targets."""
+    curves = np.maximum.accumulate(accuracies, axis=1)
+    rows = np.arange(len(curves))
+    right = (curves < targets[:, None]).sum(1).clip(min(1, len(log_labels) - 1), len(log_labels) - 1)
+    left = np.maximum(right - 1, 0)
+    rise = curves[rows, right] - curves[rows, left]
+    share = (targets - curves[rows, left]) / np.where(rise > 0, rise, 1)
+    labels = np.exp(log_labels[left] + np.clip(share, 0, 1) * (log_labels[right] - log_labels[left]))
+    labels = np.where(targets > curves[:, -1], np.inf, labels)
+    return np.where(targets < curves[:, 0], 0.0, labels)
