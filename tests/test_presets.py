@@ -81,7 +81,7 @@ def test_one_step_of_each_model(preset):
     assert np.isfinite(outputs(model, _images(params, 2), params.views.size)).all()
 
 
-SIZES = {"shapes": [25] * 10, "stl10": [500] * 10, "photos": [500] * 10}
+SIZES = {"shapes": [25] * 10, "stl10": [500] * 10, "photos": [500] * 10, "photos-gpu": [500] * 10}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

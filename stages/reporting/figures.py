@@ -55,11 +55,21 @@ def accuracy_figure(rows: dict[str, dict]) -> Figure:
 
 def efficiency_figure(study: pd.DataFrame) -> Figure:
     """Test accuracy against the number of visible labels, one line per method; bands are the intervals of the table."""
+    return accuracy_lines(study, "labels", "visible labels (logarithmic scale)", "What a label buys")
+
+
+def accuracy_lines(table: pd.DataFrame, x: str, x_label: str, title: str) -> Figure:
+    """Test accuracy against a number on a logarithmic axis, one line per method with its interval as a band.
+
+    Args:
+        table: columns `method`, `accuracy`, `low`, `high`, and the one named by `x`.
+        x, x_label, title: column, name of the axis, heading.
+    """
     figure, axes = new_axes()
-    for method, rows in study.groupby("method", sort=False):
+    for method, rows in table.groupby("method", sort=False):
         colour = METHOD_COLOURS[method]
         axes.plot(
-            rows["labels"],
+            rows[x],
             rows["accuracy"],
             marker=METHOD_MARKS[method],
             linestyle=METHOD_LINES[method],
@@ -67,13 +77,13 @@ def efficiency_figure(study: pd.DataFrame) -> Figure:
             label=TITLES[method],
             linewidth=2.2,
         )
-        axes.fill_between(rows["labels"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    ticks = sorted(study["labels"].unique())
+    ticks = sorted(table[x].unique())
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set(xlabel="visible labels (logarithmic scale)", ylabel="test accuracy (top-1)", title="What a label buys")
+    axes.set(xlabel=x_label, ylabel="test accuracy (top-1)", title=title)
     axes.legend(loc="lower right", frameon=True)
     return figure
 
