@@ -202,7 +202,7 @@ def test_label_ratio_reruns_what_reads_labels(clone):
     clone("git", "checkout", "-q", ".")
     clone("dvc", "checkout", "-q")
     shown = json.loads(clone("dvc", "metrics", "diff", "main", "half", "--json"))
-    assert shown["diff"]["metrics/compare.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
+    assert shown["metrics/compare.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
     assert "half" in clone("dvc", "exp", "show", "--csv")
     clone("dvc", "plots", "diff", "main", "half", "-o", "shown")
     page = (clone.path / "shown/index.html").read_text()
