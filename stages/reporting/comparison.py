@@ -64,7 +64,7 @@ def comparison_page(
             "",
             by_labels.reset_index().to_markdown(index=False),
             "",
-            *(_needed_sentence(row) for row in needed.itertuples()),
+            *(_needed_sentence(row, *efficiency["labels"].agg(["min", "max"])) for row in needed.itertuples()),
             "",
         ]
     )
@@ -79,13 +79,15 @@ def _sentence(row) -> str:
     return f"- {first} and {second} cannot be told apart on these images."
 
 
-def _needed_sentence(row) -> str:
+def _needed_sentence(row, fewest: int, most: int) -> str:
     def count(labels: float) -> str:
         if labels == 0:
-            return "fewer than were tried"
-        return "more than were tried" if labels == float("inf") else f"{labels:,.0f}"
+            return f"fewer than {fewest:,}"
+        return f"more than {most:,}" if labels == float("inf") else f"{labels:,.0f}"
 
+    low, high = count(row.low), count(row.high)
+    interval = low if low == high else f"{low} to {high}"
     return (
         f"- What semi-supervised reaches with {row.labels:,} labels takes supervised {count(row.needed)} labels "
-        f"(95 % interval: {count(row.low)} to {count(row.high)})."
+        f"(95 % interval: {interval}; {fewest:,} to {most:,} were tried)."
     )
