@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from stages.images.views import plain_views
 from stages.learning.encoders import Classifier, build_encoder
 from stages.learning.linear_probe import as_classifier, fit_linear_probe
-from stages.learning.representation import alignment, effective_rank, knn_accuracy, outputs, uniformity
+from stages.learning.representation import alignment, check_collapse, effective_rank, knn_accuracy, outputs, uniformity
+from stages.reporting.records import collapse_warning
 
 STRENGTHS = [0.001, 0.01, 0.1, 1.0]
 
@@ -98,6 +99,19 @@ def test_effective_rank_of_known_matrices():
     assert effective_rank(np.eye(8, dtype=np.float32)) == pytest.approx(8, rel=1e-3)
     assert effective_rank(np.ones((20, 8), np.float32)) == pytest.approx(1, abs=1e-3)
     assert effective_rank(np.zeros((20, 8), np.float32)) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_collapse_is_found_and_said():
+    torch.manual_seed(0)
+    encoder = build_encoder("narrow", "conv3_stride2")
+    images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8)
+    healthy = check_collapse(encoder, images, 16)
+    assert not healthy["collapsed"]
+    assert collapse_warning(healthy) == ""
+    alike = check_collapse(encoder, images[:1].expand(40, -1, -1, -1), 16)
+    assert alike["collapsed"]
+    assert alike["effective_rank"] == pytest.approx(1, abs=0.01)
+    assert "COLLAPSED" in collapse_warning(alike)
 
 
 def test_alignment_and_uniformity_by_loop():
