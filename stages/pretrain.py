@@ -1,13 +1,15 @@
 """Pretrain an encoder on the unlabelled sample by Barlow Twins, and keep it from random weights to the last epoch."""
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from stages.command import run
 from stages.files import read_array, replacing, write_json
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
-from stages.learning.barlow_twins import pretrain
-from stages.learning.checkpoints import epoch_checkpoints, load_encoder, save_encoder, save_projector
+from stages.learning.barlow_twins import pretrain, shown_correlation
+from stages.learning.checkpoints import save_encoder, save_projector
 from stages.learning.encoders import Encoder
 from stages.learning.representation import check_collapse
 from stages.learning.schedules import checkpoint_epochs
@@ -19,28 +21,30 @@ from stages.reporting.records import collapse_warning, record_training
 def main(params: Declared) -> str:
     images, sample = open_images(), read_array("data/unlabeled.npy", "sample")
     pictures = on_device(images.unlabeled, sample, pick_device())
+    views = ViewRecipe(params.views.size, **params.views.strong)
     settings = dict(**params.pretrain)
     kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
+    correlations: list[NDArray[np.float32]] = []
     with replacing("models/pretrain") as directory:
         directory.mkdir()
 
-        def keep(epoch: int, encoder: Encoder, projector: nn.Module) -> None:
+        def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
             if epoch in kept:
                 save_encoder(encoder, directory / f"{epoch}.safetensors")
-            if epoch == kept[-1]:
-                save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
+                correlations.append(shown_correlation(encoder, projector, pictures, views, params.seed))
 
-        trained = pretrain(
+        encoder, projector, trained = pretrain(
             pictures,
             encoder=params.encoder.name,
             stem=params.encoder.stem,
-            views=ViewRecipe(params.views.size, **params.views.strong),
+            views=views,
             seed=params.seed,
             keep=keep,
             **settings,
         )
+        save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
+        np.save(directory / "cross_correlation.npy", np.stack(correlations))
     record_training("pretrain", trained)
-    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1]).to(pictures.device)
     state = check_collapse(encoder, pictures, params.views.size)
     last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
     write_json("metrics/pretrain.json", last | state)

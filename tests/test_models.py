@@ -9,6 +9,8 @@ from sklearn.manifold import trustworthiness
 from torch import nn
 
 from stages.files import UserError
+from stages.images.views import ViewRecipe
+from stages.learning.barlow_twins import shown_correlation
 from stages.learning.checkpoints import (
     epoch_checkpoints,
     load_classifier,
@@ -20,6 +22,7 @@ from stages.learning.checkpoints import (
 )
 from stages.learning.encoders import ENCODERS, STEMS, Classifier, build_encoder, build_projector
 from stages.learning.layouts import aligned_layouts
+from stages.learning.representation import view_outputs
 from stages.learning.training import optimise, shuffled_batches
 from stages.params import EncoderChoice
 
@@ -132,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_with_step_and_term_and_keeps_wh
     steps = iter(range(99))
     good = []
     complaint = (
-        r"no longer finite at step 7 \(term bad, learning rate 0\.1\).*last_good\.safetensors holds the weights after 5"
+        r"rate of 0\.1.*no longer finite at step 7 \(term bad\).*last_good\.safetensors holds the weights after 5"
     )
     with pytest.raises(UserError, match=complaint):
         _fit(
@@ -161,3 +164,17 @@ def test_layouts_are_aligned_and_faithful():
     assert np.allclose(second.mean(0), 0, atol=1e-3)
     again = aligned_layouts([early, late], perplexity=10, iterations=300, seed=0)
     assert np.array_equal(again[1], second)
+
+
+def test_the_shown_correlation_is_the_corner_of_the_whole_and_moves_nothing():
+    torch.manual_seed(0)
+    encoder, projector = build_encoder("narrow", "conv3_stride2"), build_projector(256, [32, 80])
+    images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8)
+    recipe = ViewRecipe(16, crop_min=0.5, flip=True)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    shown = shown_correlation(encoder, projector, images, recipe, seed=3)
+    twins = view_outputs(nn.Sequential(encoder, projector), images, recipe, 2, 3).astype(np.float64)
+    first, second = (twins - twins.mean(1, keepdims=True)) / np.sqrt(twins.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(shown, (first.T @ second / 40)[:64, :64], atol=1e-4)
+    assert encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from stages.images.views import ViewRecipe, draw_views
 from stages.learning.encoders import Encoder, build_encoder, build_projector
 from stages.learning.losses import barlow_twins_terms, cross_correlation
+from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
 from stages.learning.training import (
     Trained,
@@ -16,6 +19,9 @@ from stages.learning.training import (
     require_batch,
     shuffled_batches,
 )
+
+_SHOWN_IMAGES = 500
+_SHOWN_DIMENSIONS = 64
 
 
 def pretrain(
@@ -32,8 +38,8 @@ def pretrain(
     weight_decay: float,
     redundancy_weight: float,
     seed: int,
-    keep: Callable[[int, Encoder, torch.nn.Module], None],
-) -> Trained:
+    keep: Callable[[int, Encoder, nn.Sequential], None],
+) -> tuple[Encoder, nn.Sequential, Trained]:
     """Pretrain an encoder on two views of every image.
 
     Args:
@@ -45,6 +51,9 @@ def pretrain(
         redundancy_weight: lambda of the paper's equation 1.
         seed: of weights, order and views.
         keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each.
+
+    Returns:
+        the encoder and the projector after the last epoch, and the history.
 
     Raises:
         UserError: a batch is larger than the data, or the loss is not finite.
@@ -67,7 +76,7 @@ def pretrain(
         return weighted_barlow_twins(first, second, redundancy_weight)
 
     keep(0, model, head)
-    return optimise(
+    trained = optimise(
         losses,
         [model, head],
         title="pretrain",
@@ -81,6 +90,7 @@ def pretrain(
         weight_decay=weight_decay,
         after_row=lambda epoch: keep(epoch, model, head),
     )
+    return model, head, trained
 
 
 def weighted_barlow_twins(first: Tensor, second: Tensor, redundancy_weight: float) -> dict[str, Tensor]:
@@ -93,3 +103,21 @@ def weighted_barlow_twins(first: Tensor, second: Tensor, redundancy_weight: floa
         "invariance": invariance / first.shape[1],
         "redundancy": redundancy_weight * redundancy / first.shape[1],
     }
+
+
+def shown_correlation(
+    encoder: Encoder, projector: nn.Sequential, images: Tensor, recipe: ViewRecipe, seed: int
+) -> NDArray[np.float32]:
+    """What Barlow Twins drives towards the identity, small enough to look at.
+
+    Args:
+        encoder, projector: as they are after an epoch; their weights, statistics and mode stay as they were.
+        images: (N, H, W, 3) uint8; two views of the first 500 are taken.
+        recipe: of the views.
+        seed: of the views.
+
+    Returns:
+        (d, d) cross-correlation of the first d = 64 dimensions of the embedding, or of all if there are fewer.
+    """
+    twins = view_outputs(nn.Sequential(encoder, projector), images[:_SHOWN_IMAGES], recipe, 2, seed)
+    return cross_correlation(*torch.from_numpy(twins[:, :, :_SHOWN_DIMENSIONS])).numpy()

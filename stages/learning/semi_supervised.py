@@ -147,7 +147,7 @@ def train_semi_supervised(
     trained = optimise(
         losses,
         [model, projector],
-        title="semi-supervised",
+        title="semi_supervised",
         steps=steps,
         steps_per_row=max(1, steps // 50),
         row_name="step",

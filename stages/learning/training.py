@@ -142,16 +142,10 @@ def optimise(
             bar.update(images_per_step)
             complete = len(pending) == steps_per_row or step == steps - 1
             if complete or device.type == "cpu" or unseen == _GPU_STEPS_PER_CHECK:
-                found = torch.stack(pending[-unseen:]).isfinite().cpu().numpy()
-                if not found.all():
-                    row, column = np.argwhere(~found)[0]
-                    path = rescue / title / "last_good.safetensors"
-                    save_weights(good, path, {"step": step + 1 - len(pending)})
-                    raise UserError(
-                        f"{title}: the loss is no longer finite at step {step + 1 - unseen + row} (term {list(terms)[column]}, "
-                        f"learning rate {rate:.2g}): lower the learning rate; {path} holds the weights after "
-                        f"{step + 1 - len(pending)} steps, the last good ones"
-                    )
+                where = f"{title} at a learning rate of {rate:.2g}"
+                _require_finite(
+                    pending, unseen, list(terms), where, step, good, rescue / title / "last_good.safetensors"
+                )
                 unseen = 0
             if complete:
                 values = torch.stack(pending).double().cpu().numpy()
@@ -172,6 +166,35 @@ def optimise(
             "peak_memory_mib": round(_peak_memory(device) / 2**20, 1),
             "device": device_name(device),
         },
+    )
+
+
+def _require_finite(
+    pending: list[Tensor], unseen: int, names: list[str], where: str, step: int, good: dict[str, Tensor], path: Path
+) -> None:
+    """Stop at the first loss term that is not finite, and keep the weights from before.
+
+    Args:
+        pending: the terms of each step of this row, the last being those of `step`.
+        unseen: how many of them, from the end, were not looked at yet.
+        names: of the terms.
+        where: for the message.
+        step: counted from 0.
+        good: the weights before this row.
+        path: where they go.
+
+    Raises:
+        UserError: naming step, term, and the file.
+    """
+    found = torch.stack(pending[-unseen:]).isfinite().cpu().numpy()
+    if found.all():
+        return
+    row, column = np.argwhere(~found)[0]
+    before = step + 1 - len(pending)
+    save_weights(good, path, {"step": before})
+    raise UserError(
+        f"{where}: the loss is no longer finite at step {step + 1 - unseen + row} (term {names[column]}): lower the learning rate; "
+        f"{path} holds the weights after {before} steps, the last good ones"
     )
 
 
