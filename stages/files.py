@@ -42,6 +42,12 @@ def write_text(path: str | Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write `content`, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
 def write_json(path: str | Path, content: object) -> None:
     """Write `content` as indented JSON; keys keep their order."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

@@ -179,6 +179,10 @@ class Declared:
         """Names of what is declared here, so that a section can be passed on as `**params.section`."""
         return [key.removeprefix(self._prefix) for key in self._values if key.startswith(self._prefix)]
 
+    def everything(self) -> dict[str, object]:
+        """All that is declared, by dotted name."""
+        return dict(self._values)
+
     def __getitem__(self, name: str) -> object:
         return getattr(self, name)
 

@@ -53,6 +53,8 @@ def read_parameters(stage: str, declared: list[str]) -> set[str]:
             if chain:
                 chains.add(chain)
     chains -= {chain for chain in aliases.values() if any(other.startswith(f"{chain}.") for other in chains)}
+    if "everything" in chains:
+        return set(declared)
     read = set()
     for chain in chains:
         under = {key for key in declared if key.startswith(f"{chain}.")}

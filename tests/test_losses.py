@@ -38,18 +38,28 @@ def test_cross_correlation_equals_a_loop():
     )
 
 
-def test_barlow_twins_terms_equal_a_loop():
-    c = _correlation_by_loop(*_twins())
+@pytest.mark.parametrize("n", [3, 7], ids=["batch below width", "batch above width"])
+def test_barlow_twins_terms_equal_a_loop(n):
+    first, second = _twins(n)
+    c = _correlation_by_loop(first, second)
     on = sum((1 - c[i, i].item()) ** 2 for i in range(5))
     off = sum(c[i, j].item() ** 2 for i in range(5) for j in range(5) if i != j)
-    invariance, redundancy = barlow_twins_terms(c)
+    invariance, redundancy = barlow_twins_terms(first, second)
     assert invariance.item() == pytest.approx(on, abs=1e-12)
     assert redundancy.item() == pytest.approx(off, abs=1e-12)
 
 
-def test_gradients_are_those_of_finite_differences():
-    first, second = (t.requires_grad_() for t in _twins())
-    assert torch.autograd.gradcheck(lambda a, b: sum(barlow_twins_terms(cross_correlation(a, b))), (first, second))
+@pytest.mark.parametrize("n", [4, 7], ids=["batch below width", "batch above width"])
+def test_gradients_are_those_of_finite_differences(n):
+    first, second = (t.requires_grad_() for t in _twins(n))
+    assert torch.autograd.gradcheck(lambda a, b: sum(barlow_twins_terms(a, b)), (first, second))
+
+
+def test_float32_is_exact_enough_where_the_batch_is_much_smaller_than_the_embedding():
+    first, second = _twins(n=64, d=2048)
+    exact = barlow_twins_terms(first, second)
+    for found, expected in zip(barlow_twins_terms(first.float(), second.float()), exact, strict=True):
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_scale_and_shift_of_a_dimension_do_not_matter():

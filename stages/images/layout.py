@@ -29,6 +29,7 @@ class ImageSet:
     source: str
     classes: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
+    checksums: dict[str, str]
 
     @cached_property
     def train(self) -> NDArray[np.uint8]:
@@ -77,7 +78,8 @@ def open_images(directory: str | Path = "data/images") -> ImageSet:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shapes = {name.removesuffix(".npy"): tuple(file["shape"]) for name, file in content["files"].items()}
-        return ImageSet(Path(directory), content["source"], tuple(content["classes"]), shapes)
+        checksums = {name: file["sha256"] for name, file in content["files"].items()}
+        return ImageSet(Path(directory), content["source"], tuple(content["classes"]), shapes, checksums)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): run `dvc repro download` again") from error
 

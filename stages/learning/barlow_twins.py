@@ -98,7 +98,7 @@ def weighted_barlow_twins(first: Tensor, second: Tensor, redundancy_weight: floa
 
     Dividing by D makes the loss, and with it a fit weight beside other losses, comparable between projectors.
     """
-    invariance, redundancy = barlow_twins_terms(cross_correlation(first, second))
+    invariance, redundancy = barlow_twins_terms(first, second)
     return {
         "invariance": invariance / first.shape[1],
         "redundancy": redundancy_weight * redundancy / first.shape[1],

@@ -26,17 +26,24 @@ def _standardise(embeddings: Tensor) -> Tensor:
     return F.batch_norm(embeddings, None, None, training=True)
 
 
-def barlow_twins_terms(correlation: Tensor) -> tuple[Tensor, Tensor]:
+def barlow_twins_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """The invariance and the redundancy term of Barlow Twins (Zbontar et al. 2021, equation 1), before weighting.
 
+    With A and B the standardised embeddings and C = A'B / N, the sum of all squares of C is the inner product of AA' and BB'
+    over N^2. So a batch that is smaller than the embedding, as is usual, needs two (N, N) matrices instead of the (D, D) one.
+
     Args:
-        correlation: (D, D) cross-correlation matrix.
+        first, second: (N, D) embeddings of two views of the same N images.
 
     Returns:
-        sum over the diagonal of (1 - c)^2, and sum over all else of c^2.
+        sum over the diagonal of (1 - c)^2, and sum over all else of c^2, with c as in `cross_correlation`.
     """
-    diagonal = correlation.diagonal()
-    return (1 - diagonal).square().sum(), correlation.square().sum() - diagonal.square().sum()
+    with torch.autocast(first.device.type, enabled=False):
+        a, b = _standardise(first), _standardise(second)
+        count, width = a.shape
+        diagonal = (a * b).mean(0)
+        squares = (a @ a.T * (b @ b.T)).sum() if count < width else (a.T @ b).square().sum()
+        return (1 - diagonal).square().sum(), squares / count**2 - diagonal.square().sum()
 
 
 def consistency(strong: Tensor, target: Tensor, weight: Tensor) -> Tensor:

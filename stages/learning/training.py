@@ -165,6 +165,7 @@ def optimise(
             "images_per_second": round(steps * images_per_step / max(seconds, 1e-9), 1),
             "peak_memory_mib": round(_peak_memory(device) / 2**20, 1),
             "device": device_name(device),
+            "torch": torch.__version__,
         },
     )
 

@@ -1,5 +1,7 @@
 """The figures: each function draws one and returns it."""
 
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,18 +12,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
+from PIL import Image
+from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
-from stages.files import replacing
+from stages.files import write_bytes
 from stages.reporting.records import TITLES
 from stages.reporting.style import MARKS, METHOD_COLOURS, METHOD_LINES, METHOD_MARKS, class_colours, new_axes
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, the same bytes for the same figure, and close it."""
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", metadata={"Software": None})
+def figure_png(figure: Figure) -> bytes:
+    """A figure as PNG, the same bytes for the same figure; it is closed."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG and close it; see `figure_png`."""
+    write_bytes(path, figure_png(figure))
 
 
 def accuracy_figure(rows: dict[str, dict]) -> Figure:
@@ -212,6 +222,107 @@ def layout_grid(layouts: dict[int, NDArray[np.float32]], labels: NDArray[np.int6
         axes.set_title(_epoch_title(epoch))
     _legend(figure, panels.flat[0], classes)
     figure.suptitle("How the representation evolves: t-SNE of the same training images, coloured by class")
+    return figure
+
+
+def representation_figure(numbers: pd.DataFrame, losses: pd.DataFrame) -> Figure:
+    """The numbers that describe the representation at every checkpoint, and the terms of the loss at every epoch.
+
+    Args:
+        numbers: columns `epoch`, `knn_accuracy`, `linear_accuracy`, `effective_rank`, `alignment`, `uniformity`.
+        losses: columns `epoch`, `invariance`, `redundancy`.
+    """
+    panels = (
+        (
+            "Accuracy of held-out images",
+            numbers,
+            {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear probe"},
+        ),
+        ("Effective rank of the features", numbers, {"effective_rank": None}),
+        ("Alignment: distance of two views", numbers, {"alignment": None}),
+        ("Uniformity: evenness of the features", numbers, {"uniformity": None}),
+        ("Barlow Twins loss", losses, {"invariance": "invariance", "redundancy": "redundancy"}),
+    )
+    figure, axes_of = new_axes(1, len(panels), 4.0 * len(panels), 3.4)
+    for axes, (title, table, lines) in zip(axes_of, panels, strict=True):
+        for (column, name), style, mark in zip(lines.items(), ("-", "--"), ("o", "D"), strict=False):
+            points = mark if table is numbers else None
+            axes.plot(table["epoch"], table[column], linestyle=style, marker=points, label=name, linewidth=2)
+        axes.set(title=title, xlabel="epoch of pretraining")
+        if len(lines) > 1:
+            axes.legend(frameon=True)
+    axes_of[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def layout_movie(
+    layouts: dict[int, NDArray[np.float32]], labels: NDArray[np.int64], classes: tuple[str, ...], path: Path
+) -> None:
+    """Write an animated WebP in which points move from each layout to the next, and rest at each."""
+    epochs = list(layouts)
+    shares = np.linspace(0, 1, 11)[1:]
+    scenes = [(layouts[epochs[0]], _epoch_title(epochs[0]), 900)]
+    for before, after in pairwise(epochs):
+        for share in shares:
+            eased = share * share * (3 - 2 * share)
+            layout = (1 - eased) * layouts[before] + eased * layouts[after]
+            rests = share == 1
+            scenes.append((layout, _epoch_title(after if rests else before), 900 if rests else 60))
+    frames = []
+    for layout, title, _ in scenes:
+        figure, axes = new_axes(width=4.9, height=3.7, dpi=100)
+        _draw_layout(axes, layout, labels, classes, _reach(layouts), 12)
+        axes.set_title(title)
+        _legend(figure, axes, classes)
+        figure.canvas.draw()
+        frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()))
+        plt.close(figure)
+    times = [time for *_, time in scenes]
+    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=70, method=4)
+
+
+def examples_figure(pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
+    """Up to eight training images of each class, a row per class, at most 30 of them."""
+    shown = classes[:30]
+    figure, axes = new_axes(len(shown), 8, 7.6, 0.82 * len(shown), squeeze=False)
+    for number, row in enumerate(axes):
+        members = np.flatnonzero(labels == number)[:8]
+        for cell in row:
+            cell.set_axis_off()
+        for cell, member in zip(row, members, strict=False):
+            cell.imshow(pictures[member])
+        row[0].text(-0.15, 0.5, shown[number], transform=row[0].transAxes, ha="right", va="center", fontsize=11)
+    return figure
+
+
+def views_figure(columns: dict[str, NDArray]) -> Figure:
+    """Pictures beside views of them; `columns` maps a heading to N pictures, (N, H, W, 3) bytes or shares in 0..1."""
+    count = len(next(iter(columns.values())))
+    figure, axes = new_axes(count, len(columns), 1.25 * len(columns), 1.25 * count + 0.3, squeeze=False)
+    for column, (heading, pictures) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(heading, fontsize=11, loc="center")
+        for cell, picture in zip(column, pictures, strict=True):
+            cell.imshow(picture)
+            cell.set_axis_off()
+    return figure
+
+
+def components_figure(
+    features: dict[int, NDArray[np.float32]], labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> Figure:
+    """Unit features of each of up to four checkpoints, on the two principal components of the last one."""
+    unit = {
+        epoch: matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(1e-12) for epoch, matrix in features.items()
+    }
+    epochs = list(unit)
+    chosen = [epochs[place] for place in sorted({round(p) for p in np.linspace(0, len(epochs) - 1, 4)})]
+    components = PCA(2, svd_solver="full").fit(unit[epochs[-1]])
+    layouts = {epoch: components.transform(unit[epoch]) for epoch in chosen}
+    figure, panels = new_axes(1, len(chosen), 3.1 * len(chosen) + 1.8, 3.4, squeeze=False)
+    for axes, (epoch, layout) in zip(panels[0], layouts.items(), strict=True):
+        _draw_layout(axes, layout, labels, classes, _reach(layouts), 14)
+        axes.set(title=_epoch_title(epoch), xlabel="component 1", ylabel="component 2" if epoch == chosen[0] else "")
+    _legend(figure, panels[0, 0], classes)
     return figure
 
 

@@ -10,6 +10,7 @@ METHOD_COLOURS = {"supervised": "#D55E00", "probe": "#0072B2", "fine_tune": "#CC
 METHOD_MARKS = {"supervised": "o", "probe": "s", "fine_tune": "D", "semi_supervised": "^"}
 METHOD_LINES = {"supervised": "--", "probe": ":", "fine_tune": "-.", "semi_supervised": "-"}
 MARKS = "osD^vP*Xph"
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "x", "pentagon", "hexagon")
 
 
 def apply_style() -> None:
@@ -33,6 +34,11 @@ def apply_style() -> None:
 def class_colours(count: int) -> list:
     """A colour for each class: ones that colour-blind people can tell apart up to ten, hues in even steps beyond."""
     return sns.color_palette("colorblind", count) if count <= 10 else sns.husl_palette(count, l=0.55)
+
+
+def class_symbols(count: int) -> list[str]:
+    """Plotly's name of the mark of each class, the same as in the figures."""
+    return [_SYMBOLS[number % len(_SYMBOLS)] for number in range(count)]
 
 
 def new_axes(rows: int = 1, columns: int = 1, width: float = 7.0, height: float = 4.2, **more):
