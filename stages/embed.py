@@ -9,7 +9,6 @@ from stages.images.layout import open_images
 from stages.images.subsets import pick_evenly
 from stages.images.views import ViewRecipe
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder
-from stages.learning.linear_probe import linear_accuracy
 from stages.learning.representation import describe_features, outputs, view_outputs
 from stages.learning.training import on_device, pick_device
 from stages.params import Declared
@@ -30,8 +29,8 @@ def main(params: Declared) -> str:
             encoder = load_encoder(path).to(device)
             whole = outputs(encoder, pictures, params.views.size)
             twins = view_outputs(encoder, pictures, recipe, 2, params.seed)
-            numbers = describe_features(whole, twins, labels, params.embed.neighbours)
-            rows.append({"epoch": epoch} | numbers | {"linear_accuracy": linear_accuracy(whole, labels, params.seed)})
+            numbers = describe_features(whole, twins, labels, params.embed.neighbours, params.seed)
+            rows.append({"epoch": epoch} | numbers)
             np.save(directory / f"{epoch}.npy", whole)
     write_csv(pd.DataFrame(rows).round(6), "plots/representation.csv")
     write_json("metrics/embed.json", {key: round(value, 6) for key, value in rows[-1].items()})

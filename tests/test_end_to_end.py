@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, opened
 from PIL import Image
 from ruamel.yaml import YAML
 from structure import ROOT
@@ -54,12 +55,12 @@ class Clone:
             YAML().dump(params, file)
 
     def bytes(self) -> dict[str, bytes]:
-        """Every result that has to be the same for the same seed: all files that the pipeline wrote but cost."""
+        """Every result that has to be the same for the same seed: all files that the pipeline wrote, but cost and the report of it."""
         return {
             path.relative_to(self.path).as_posix(): path.read_bytes()
             for room in ("data", "models", "metrics", "plots")
             for path in sorted((self.path / room).rglob("*"))
-            if path.is_file() and path.name != ".gitignore" and "cost" not in path.parts
+            if path.is_file() and path.name not in (".gitignore", "report.html") and "cost" not in path.parts
         }
 
 
@@ -143,6 +144,22 @@ def test_results_have_the_documented_form(finished):
             assert study[method]["labels"] == labels
     assert {p.stem for p in (clone.path / "plots/tsne").glob("*.png")} == {"0", "1", "3"}
     assert "Semi-supervised" in (clone.path / "plots/comparison.md").read_text()
+
+
+def test_the_report_is_the_same_for_the_same_input(clone):
+    before = (clone.path / "plots/report.html").read_bytes()
+    assert clone.repro("--force", "--single-item", "compare") == {"compare"}
+    assert (clone.path / "plots/report.html").read_bytes() == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.parametrize("name", ["report", "evolution"])
+def test_the_pages_open_without_a_complaint_or_a_request(finished, name):
+    clone, _ = finished
+    with opened(clone.path / f"plots/{name}.html") as (page, wrong):
+        page.wait_for_timeout(1000)
+        assert page.evaluate("Array.from(document.images).every((image) => image.complete && image.naturalWidth > 0)")
+        assert wrong == []
 
 
 def test_study_at_the_same_labels_gives_the_same_result(finished):

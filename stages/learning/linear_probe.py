@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -71,24 +71,6 @@ def fit_linear_probe(
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
     return LinearProbe(weight.astype(np.float32), bias.astype(np.float32), float(regression.C), folds)
-
-
-def linear_accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> float:
-    """Cross-validated top-1 accuracy of logistic regression on standardised features, with a fixed penalty (C = 0.1).
-
-    A number to watch a representation by, cheaper than the probe. It is not a number if a class has a single image.
-
-    Args:
-        features: (N, D).
-        labels: (N,) class numbers.
-        seed: of the folds, of which there are five, or as many as the rarest class has images.
-    """
-    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
-    if folds < 2 or len(np.unique(labels)) < 2:
-        return float("nan")
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return float(cross_val_score(model, features.astype(np.float64), labels, cv=splits).mean())
 
 
 def as_classifier(encoder: Encoder, probe: LinearProbe) -> Classifier:

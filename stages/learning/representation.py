@@ -1,10 +1,14 @@
-"""Features of a frozen encoder, and the numbers that describe a representation without training anything on it."""
+"""Features of a frozen encoder, and the numbers that describe them."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from stages.images.views import ViewRecipe, draw_views, plain_views
@@ -51,11 +55,12 @@ def check_collapse(encoder: nn.Module, images: Tensor, size: int) -> dict[str, f
 
 
 def describe_features(
-    whole: NDArray[np.float32], twins: NDArray[np.float32], labels: NDArray[np.int64], neighbours: int
+    whole: NDArray[np.float32], twins: NDArray[np.float32], labels: NDArray[np.int64], neighbours: int, seed: int
 ) -> dict[str, float]:
     """The numbers below, by name, for (N, D) features of N images and (2, N, D) of two views of each."""
     return {
         "knn_accuracy": knn_accuracy(whole, labels, neighbours),
+        "linear_accuracy": linear_accuracy(whole, labels, seed),
         "effective_rank": effective_rank(whole),
         "alignment": alignment(*twins),
         "uniformity": uniformity(whole),
@@ -71,6 +76,25 @@ def knn_accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], neigh
     nearest = np.argpartition(-similarity, neighbours, axis=1)[:, :neighbours]
     votes = np.stack([(labels[nearest] == number).sum(1) for number in range(labels.max() + 1)], 1)
     return float((votes.argmax(1) == labels).mean())
+
+
+def linear_accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> float:
+    """Cross-validated top-1 accuracy of logistic regression on standardised features, with a fixed penalty (C = 0.1).
+
+    A number to watch a representation by, without the views and the choice of penalty that the linear probe has. It is not a
+    number if a class has a single image.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class numbers.
+        seed: of the folds, of which there are five, or as many as the rarest class has images.
+    """
+    folds = min(5, int(np.unique(labels, return_counts=True)[1].min()))
+    if folds < 2 or len(np.unique(labels)) < 2:
+        return float("nan")
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return float(cross_val_score(model, features.astype(np.float64), labels, cv=splits).mean())
 
 
 def effective_rank(features: NDArray[np.float32]) -> float:

@@ -1,0 +1,143 @@
+"""The pages in a real browser: they open from disk without a complaint or a request, and do what they say."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import CHROMIUM, opened
+
+from stages.reporting.evolution import evolution_page, nearest
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+HOSTILE = '<img src=x onerror=alert(1)></script><script>alert("2")</script>'
+
+
+def _page(images=300, checkpoints=4, classes=10):
+    rng = np.random.default_rng(0)
+    labels = np.arange(images) % classes
+    epochs = [0, 1, *range(5, 5 * (checkpoints - 1), 5)][:checkpoints]
+    centres = rng.normal(size=(classes, 2))
+    layouts = {
+        epoch: (step * centres[labels] + rng.normal(size=(images, 2))).astype(np.float32)
+        for step, epoch in enumerate(epochs)
+    }
+    features = [np.hstack([layout, np.ones((images, 1))]).astype(np.float32) for layout in layouts.values()]
+    columns = (
+        "knn_accuracy",
+        "linear_accuracy",
+        "effective_rank",
+        "alignment",
+        "uniformity",
+        "invariance",
+        "redundancy",
+    )
+    numbers = pd.DataFrame({"epoch": epochs} | {name: np.linspace(0.1, 0.9, len(epochs)) for name in columns})
+    numbers.loc[0, ["invariance", "redundancy"]] = np.nan
+    return evolution_page(
+        layouts,
+        features,
+        rng.integers(0, 256, (images, 48, 48, 3), dtype=np.uint8),
+        labels,
+        (HOSTILE, *(f"class {number}" for number in range(1, classes))),
+        numbers,
+        rng.uniform(-1, 1, (len(epochs), 64, 64)).astype(np.float32),
+    )
+
+
+def _write(path, **shape):
+    path.write_text(_page(**shape), encoding="utf-8")
+    return path
+
+
+def _place(page, image_class, point):
+    """Where a point of a class is on the screen."""
+    return page.evaluate(
+        """([kind, point]) => { const map = document.getElementById("map"), box = map.getBoundingClientRect(), at = map.data[kind];
+        const { xaxis: x, yaxis: y } = map._fullLayout;
+        return [box.left + x._offset + x.d2p(at.x[point]), box.top + y._offset + y.d2p(at.y[point])]; }""",
+        [image_class, point],
+    )
+
+
+@needs_browser
+def test_the_evolution_page_moves_shows_filters_and_stays_at_home(tmp_path):
+    with opened(_write(tmp_path / "evolution.html")) as (page, wrong):
+        page.wait_for_selector("body[data-ready=yes]")
+        first, before = page.evaluate("Array.from(map.data[1].x)"), page.locator("#map").screenshot()
+        assert page.inner_text("#moment") == "random weights"
+        page.locator("#time").fill("2")
+        assert page.inner_text("#moment") == "epoch 5"
+        assert page.evaluate("Array.from(map.data[1].x)") != first
+        assert page.locator("#map").screenshot() != before
+
+        page.mouse.move(*_place(page, 1, 0))
+        page.wait_for_selector("#hover", state="visible")
+        assert "class 1 (image 1)" in page.inner_text("#hover")
+        assert page.locator("#hover .tile").bounding_box()["width"] == 96
+        page.mouse.click(*_place(page, 1, 0))
+        assert page.locator("#chosen figure").count() == 9
+        assert "neighbours of image 1 (class 1), epoch 5" in page.inner_text("#chosen-title")
+
+        hidden = page.locator("#legend button").nth(2)
+        hidden.click()
+        assert hidden.get_attribute("aria-pressed") == "false"
+        assert page.evaluate("map._fullData[2].visible") is False
+        assert HOSTILE in page.inner_text("#legend")
+
+        page.keyboard.press("Escape")
+        page.locator("h1").click()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function("moment.textContent === 'epoch 1'")
+        page.keyboard.press(" ")
+        page.wait_for_function("moment.textContent === 'epoch 10'", timeout=15_000)
+        assert wrong == []
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "shape",
+    [{"checkpoints": 1}, {"classes": 2}, {"classes": 200, "images": 600}, {"images": 10, "classes": 5}],
+    ids=["one checkpoint", "two classes", "200 classes", "ten images"],
+)
+def test_the_evolution_page_holds_at_the_edges_and_on_a_narrow_screen(tmp_path, shape):
+    with opened(_write(tmp_path / "evolution.html", **shape), width=380, height=800) as (page, wrong):
+        page.wait_for_selector("body[data-ready=yes]")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 380
+        page.keyboard.press("n")
+        assert page.locator("#chosen figure").count() == min(8, shape.get("images", 300) - 1) + 1
+        assert wrong == []
+
+
+@needs_browser
+def test_the_evolution_page_is_quick_and_small_with_2000_images_at_12_checkpoints(tmp_path):
+    path = _write(tmp_path / "evolution.html", images=2000, checkpoints=12)
+    assert path.stat().st_size < 15e6
+    began = time.perf_counter()
+    with opened(path) as (page, wrong):
+        page.wait_for_selector("body[data-ready=yes]")
+        print(f"ready after {time.perf_counter() - began:.2f} s with the browser's start")
+        ready = page.evaluate("performance.now()") / 1000
+        page.click("#play")
+        page.wait_for_timeout(300)
+        frames, seconds = page.evaluate(
+            """() => new Promise((done) => { const began = performance.now(); let frames = 0; const original = goTo;
+            goTo = (time) => { frames += 1; original(time); };
+            setTimeout(() => done([frames, (performance.now() - began) / 1000]), 4000); })"""
+        )
+        print(f"interactive after {ready:.2f} s, {frames / seconds:.1f} moves a second")
+        assert ready < 2
+        assert frames / seconds >= 30 * 1.2 / 1.45
+        assert wrong == []
+
+
+def test_the_same_input_gives_the_same_page():
+    assert _page() == _page()
+
+
+def test_neighbours_are_those_of_cosine_distance():
+    features = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    np.testing.assert_array_equal(nearest(features), np.argsort(-similarity, axis=1)[:, :8])
