@@ -46,6 +46,7 @@ def test_strength_is_the_best_inside_the_visible_labels():
             features.astype(np.float64),
             labels,
             cv=splits,
+            scoring="neg_log_loss",
         ).mean()
         for c in STRENGTHS
     ]

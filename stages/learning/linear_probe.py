@@ -38,8 +38,8 @@ def fit_linear_probe(
 ) -> LinearProbe:
     """Fit logistic regression to frozen features of the visible images.
 
-    Features are standardised; the strength with the best cross-validated accuracy within these images is used, and the
-    smallest of those on a tie. A fold holds out images with all their views, and is scored on plain views. With a single
+    Features are standardised; the strength with the best cross-validated log-likelihood within these images is used: with few
+    labels accuracy takes few values, and would tie. A fold holds out images with all their views, and is scored on plain views. With a single
     label in some class no fold can be made, and the smallest strength, the strongest penalty, is used.
 
     Args:
@@ -59,7 +59,7 @@ def fit_linear_probe(
             (np.concatenate([train + view * count for view in range(views)]), held_out)
             for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
         ]
-        search = GridSearchCV(model, {"logisticregression__C": candidates}, cv=splits)
+        search = GridSearchCV(model, {"logisticregression__C": candidates}, scoring="neg_log_loss", cv=splits)
         model = search.fit(inputs, targets).best_estimator_
     else:
         folds = 0

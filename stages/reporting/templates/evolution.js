@@ -21,43 +21,75 @@ const shown = content.classes.map(() => true);
 let now = 0, playing = false, chosen = null, drawn = -1;
 
 /* The map */
-const gl = !!document.createElement("canvas").getContext("webgl");
-const size = images > 3000 ? 4 : images > 600 ? 6 : 9;
-const ring = { color: "rgba(0,0,0,0)", size: size + 9, line: { color: "#000", width: 2 } };
-const quiet = { displayModeBar: false, responsive: true };
-const axis = { range: [-1, 1], showticklabels: false, zeroline: false, showgrid: false, fixedrange: true };
-const font = { family: "system-ui, Segoe UI, DejaVu Sans, sans-serif", size: 12, color: "#1d2330" };
+const shapes = { circle: "M6.5 1a5.5 5.5 0 1 0 .01 0z", square: "M1.5 1.5h10v10h-10z", diamond: "M6.5 0l6 6.5-6 6.5-6-6.5z", "triangle-up": "M6.5 1l6 11h-12z",
+  "triangle-down": "M.5 1h12l-6 11z", cross: "M4.5 1h4v3.5H12v4H8.5V12h-4V8.5H1v-4h3.5z", star: "M6.5 0l2 4.4 4.5.5-3.4 3 1 4.8-4.1-2.4-4.1 2.4 1-4.8L0 4.9l4.5-.5z",
+  x: "M3.3.5l3.2 3.2L9.7.5l2.8 2.8-3.2 3.2 3.2 3.2-2.8 2.8-3.2-3.2-3.2 3.2L.5 9.7l3.2-3.2L.5 3.3z", pentagon: "M6.5.5l6 4.4-2.3 7H2.8l-2.3-7z", hexagon: "M6.5 0l5.6 3.2v6.5L6.5 13 .9 9.7V3.2z" };
+const canvas = byId("map"), pen = canvas.getContext("2d");
+const marks = content.classes.map((kind) => new Path2D(shapes[kind.symbol]));
+const size = images > 3000 ? 6 : images > 600 ? 8 : 11;
+const across = new Float32Array(images), down = new Float32Array(images);
 
-function places(list, time) {
-  const before = Math.floor(time), after = Math.min(before + 1, checkpoints - 1);
-  const part = time - before, share = part * part * (3 - 2 * part);
-  return [0, 1].map((axis) => list.map((image) =>
-    (1 - share) * coordinate(before, image, axis) + share * coordinate(after, image, axis)));
-}
-
-function mapTraces() {
-  const points = content.classes.map((kind, label) => {
-    const [x, y] = places(members[label], now);
-    return { type: gl ? "scattergl" : "scatter", mode: "markers", x, y, hoverinfo: "none", visible: shown[label],
-      marker: { color: kind.colour, symbol: kind.symbol, size, opacity: .85 } };
-  });
-  return [...points, { type: gl ? "scattergl" : "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", marker: ring }];
-}
-
-function ringed() {
-  return chosen === null ? [] : [chosen, ...kin(chosen)].filter((image) => shown[content.labels[image]]);
-}
-
-function moveMap() {
-  const lists = [...members, ringed()], xs = [], ys = [];
-  for (const list of lists) {
-    const [x, y] = places(list, now);
-    xs.push(x); ys.push(y);
+function placePoints() {
+  const width = canvas.clientWidth, height = canvas.clientHeight, reach = Math.min(width, height) / 2 - size;
+  const before = Math.floor(now), after = Math.min(before + 1, checkpoints - 1), part = now - before, share = part * part * (3 - 2 * part);
+  for (let image = 0; image < images; image++) {
+    across[image] = width / 2 + reach * ((1 - share) * coordinate(before, image, 0) + share * coordinate(after, image, 0));
+    down[image] = height / 2 - reach * ((1 - share) * coordinate(before, image, 1) + share * coordinate(after, image, 1));
   }
-  Plotly.restyle("map", { x: xs, y: ys });
+}
+
+function drawMap() {
+  const dense = devicePixelRatio || 1, scale = size / 13;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * dense));
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  placePoints();
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  pen.globalAlpha = .85;
+  members.forEach((list, label) => {
+    if (!shown[label]) return;
+    pen.fillStyle = content.classes[label].colour;
+    for (const image of list) {
+      pen.setTransform(dense * scale, 0, 0, dense * scale, dense * (across[image] - size / 2), dense * (down[image] - size / 2));
+      pen.fill(marks[label]);
+    }
+  });
+  pen.globalAlpha = 1;
+  pen.setTransform(dense, 0, 0, dense, 0, 0);
+  if (chosen !== null) [chosen, ...kin(chosen)].forEach((image, place) => {
+    if (!shown[content.labels[image]]) return;
+    pen.lineWidth = place ? 1.5 : 3;
+    pen.beginPath();
+    pen.arc(across[image], down[image], size * (place ? .9 : 1.2), 0, 2 * Math.PI);
+    pen.stroke();
+  });
+}
+
+function imageAt(event) {
+  const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+  let best = null, least = 14 ** 2;
+  for (let image = 0; image < images; image++) {
+    const distance = (across[image] - x) ** 2 + (down[image] - y) ** 2;
+    if (distance < least && shown[content.labels[image]]) [best, least] = [image, distance];
+  }
+  return best;
+}
+
+function hover(event) {
+  const box = byId("hover"), image = imageAt(event);
+  canvas.style.cursor = image === null ? "" : "pointer";
+  if (image === null) return void (box.style.display = "none");
+  const caption = document.createElement("div");
+  caption.textContent = `${className(image)} (image ${image})`;
+  box.replaceChildren(tile(image, 96 / content.sprite.tile), caption);
+  box.style.display = "block";
+  box.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.offsetWidth - 8))}px`;
+  box.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - box.offsetHeight - 8))}px`;
 }
 
 /* The numbers */
+const quiet = { displayModeBar: false, responsive: true };
+const font = { family: "system-ui, Segoe UI, DejaVu Sans, sans-serif", size: 12, color: "#1d2330" };
 const curves = content.curves.map((curve) => ({ ...curve, lines: curve.lines.filter((line) => line.values.some((v) => v !== null)) }))
   .filter((curve) => curve.lines.length);
 const dashes = ["solid", "dot"], inks = ["#0072b2", "#d55e00"];
@@ -112,14 +144,15 @@ function showChosen() {
   }));
 }
 
+const hint = byId("chosen").firstElementChild;
 function choose(image) {
   chosen = image;
   if (image === null) {
     byId("chosen-title").textContent = "Nearest neighbours";
-    byId("chosen").replaceChildren();
+    byId("chosen").replaceChildren(hint);
   }
   showChosen();
-  moveMap();
+  drawMap();
 }
 
 /* Time */
@@ -131,7 +164,7 @@ function goTo(time) {
   const after = Math.min(Math.floor(now) + 1, checkpoints - 1), between = now - Math.floor(now) > .02 && now - Math.floor(now) < .98;
   byId("moment").textContent = between ? `${named[Math.floor(now)]} → ${named[after]}` : named[nearest];
   byId("time").setAttribute("aria-valuetext", byId("moment").textContent);
-  moveMap();
+  drawMap();
   if (changed) {
     showChosen();
     Plotly.relayout("charts", { shapes: cursor(nearest) });
@@ -170,10 +203,6 @@ function play(on) {
 }
 
 /* Classes */
-const shapes = { circle: "M6.5 1a5.5 5.5 0 1 0 .01 0z", square: "M1.5 1.5h10v10h-10z", diamond: "M6.5 0l6 6.5-6 6.5-6-6.5z", "triangle-up": "M6.5 1l6 11h-12z",
-  "triangle-down": "M.5 1h12l-6 11z", cross: "M4.5 1h4v3.5H12v4H8.5V12h-4V8.5H1v-4h3.5z", star: "M6.5 0l2 4.4 4.5.5-3.4 3 1 4.8-4.1-2.4-4.1 2.4 1-4.8L0 4.9l4.5-.5z",
-  x: "M3.3.5l3.2 3.2L9.7.5l2.8 2.8-3.2 3.2 3.2 3.2-2.8 2.8-3.2-3.2-3.2 3.2L.5 9.7l3.2-3.2L.5 3.3z", pentagon: "M6.5.5l6 4.4-2.3 7H2.8l-2.3-7z", hexagon: "M6.5 0l5.6 3.2v6.5L6.5 13 .9 9.7V3.2z" };
-
 function legend() {
   content.classes.forEach((kind, label) => {
     const button = document.createElement("button"), svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -203,41 +232,24 @@ function show(which) {
     shown[label] = on;
     byId("legend").children[label].setAttribute("aria-pressed", on);
   });
-  Plotly.restyle("map", { visible: which }, which.map((_, label) => label));
-  moveMap();
+  drawMap();
 }
 
 /* Start */
-const imageOf = (event) => members[event.points[0].curveNumber]?.[event.points[0].pointNumber];
-
 async function start() {
   legend();
   drawn = 0;
   await Promise.all([
-    Plotly.newPlot("map", mapTraces(), { margin: { l: 4, r: 4, t: 4, b: 26 }, font, showlegend: false, hovermode: "closest", dragmode: false,
-      xaxis: { ...axis, title: { text: "t-SNE, first dimension", standoff: 2 } },
-      yaxis: { ...axis, scaleanchor: "x", title: { text: "t-SNE, second dimension", standoff: 2 } } }, quiet),
     Plotly.newPlot("charts", ...chartsFigure(), quiet),
     Plotly.newPlot("matrix", [{ type: "heatmap", z: correlation(0), zmin: -1, zmax: 1, colorscale: [[0, "#d55e00"], [.5, "#ffffff"], [1, "#0072b2"]],
       colorbar: { thickness: 12, title: { text: "correlation", side: "right" } }, hovertemplate: "view 1, dimension %{y}<br>view 2, dimension %{x}<br>%{z:.2f}<extra></extra>" }],
       { margin: { l: 44, r: 4, t: 4, b: 40 }, font, xaxis: { title: { text: "dimension, view 2" }, constrain: "domain", fixedrange: true },
         yaxis: { title: { text: "dimension, view 1" }, autorange: "reversed", scaleanchor: "x", constrain: "domain", fixedrange: true } }, quiet),
   ]);
-  const map = byId("map"), hover = byId("hover");
-  map.on("plotly_hover", (event) => {
-    const image = imageOf(event);
-    if (image === undefined) return;
-    const caption = document.createElement("div");
-    caption.textContent = `${className(image)} (image ${image})`;
-    hover.replaceChildren(tile(image, 96 / content.sprite.tile), caption);
-    hover.dataset.image = image;
-    hover.style.display = "block";
-    const { clientX, clientY } = event.event;
-    hover.style.left = `${Math.max(4, Math.min(clientX + 14, innerWidth - hover.offsetWidth - 8))}px`;
-    hover.style.top = `${Math.max(4, Math.min(clientY + 14, innerHeight - hover.offsetHeight - 8))}px`;
-  });
-  map.on("plotly_unhover", () => (hover.style.display = "none"));
-  map.on("plotly_click", (event) => imageOf(event) !== undefined && choose(imageOf(event)));
+  canvas.onpointermove = hover;
+  canvas.onpointerleave = () => (byId("hover").style.display = "none");
+  canvas.onclick = (event) => choose(imageAt(event));
+  new ResizeObserver(drawMap).observe(canvas);
   byId("play").onclick = () => play(!playing);
   byId("time").oninput = (event) => { play(false); goTo(Number(event.target.value)); };
   addEventListener("keydown", (event) => {
