@@ -125,8 +125,8 @@ def class_figure(classes: pd.DataFrame) -> Figure:
 
 def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
     """Reliability diagrams side by side: accuracy against confidence; areas grow with the number of images."""
-    figure, panels = new_axes(1, len(tables), 3.1 * len(tables), 4.2, sharey=True)
-    for axes, (method, table) in zip(np.atleast_1d(panels), tables.items(), strict=True):
+    figure, panels = _panels(len(tables), 3.6, 3.9)
+    for axes, (method, table) in zip(panels, tables.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         axes.errorbar(
             table["confidence"],
@@ -143,6 +143,7 @@ def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]
         axes.set(
             title=f"{TITLES[method]}\nmean gap {errors[method]:.1%}",
             xlabel="confidence",
+            ylabel="accuracy, 95 % interval",
             xlim=(0, 1.04),
             ylim=(-0.03, 1.03),
             aspect="equal",
@@ -150,8 +151,7 @@ def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]
         )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    np.atleast_1d(panels)[0].set_ylabel("accuracy at that confidence, 95 % interval")
-    figure.suptitle("Calibration: on the grey line, confidence is as good as its word", x=0.01, ha="left")
+    figure.suptitle("On the grey line, confidence is as good as its word")
     return figure
 
 
@@ -159,9 +159,8 @@ def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
     """Confusion matrices side by side, each row in shares of the actual class."""
     classes = sorted(next(iter(predictions.values()))["actual"].unique())
     cell = min(0.42, 12 / len(classes))
-    figure, panels = new_axes(
-        1, len(predictions), 2.2 + cell * len(classes) * len(predictions), 2.2 + cell * len(classes), sharey=True
-    )
+    side = cell * len(classes)
+    figure, panels = _panels(len(predictions), side + 1.6, side + 1.4)
     for axes, (method, table) in zip(panels, predictions.items(), strict=True):
         shares = confusion_matrix(table["actual"], table["predicted"], labels=classes, normalize="true")
         sns.heatmap(
@@ -171,22 +170,23 @@ def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
             vmax=1,
             cmap="cividis",
             square=True,
-            cbar=axes is panels[-1],
-            cbar_kws={"format": PercentFormatter(1, decimals=0), "shrink": 0.7, "label": "share of the actual class"},
+            cbar=False,
             xticklabels=classes,
             yticklabels=classes,
         )
-        axes.set(title=TITLES[method], xlabel="predicted class", ylabel="actual class" if axes is panels[0] else "")
+        axes.set(title=TITLES[method], xlabel="predicted class", ylabel="actual class")
         axes.tick_params(axis="x", rotation=90)
         axes.tick_params(axis="y", rotation=0)
+    scale = {"format": PercentFormatter(1, decimals=0), "shrink": 0.5, "label": "share of the actual class"}
+    figure.colorbar(panels[0].collections[0], ax=panels, **scale)
     return figure
 
 
 def curves_figure(histories: dict[str, pd.DataFrame]) -> Figure:
     """Training losses of every model, in total and by term."""
     titles = TITLES | {"pretrain": "Barlow Twins pretraining"}
-    figure, panels = new_axes(1, len(histories), 4.6 * len(histories), 3.8)
-    for axes, (stage, rows) in zip(np.atleast_1d(panels), histories.items(), strict=True):
+    figure, panels = _panels(len(histories), 4.6, 3.2)
+    for axes, (stage, rows) in zip(panels, histories.items(), strict=True):
         steps = rows.columns[0]
         terms = [name for name in rows.columns[1:] if name != "learning_rate"]
         if len(terms) == 2:
@@ -243,7 +243,7 @@ def representation_figure(numbers: pd.DataFrame, losses: pd.DataFrame) -> Figure
         ("Uniformity: evenness of the features", numbers, {"uniformity": None}),
         ("Barlow Twins loss", losses, {"invariance": "invariance", "redundancy": "redundancy"}),
     )
-    figure, axes_of = new_axes(1, len(panels), 4.0 * len(panels), 3.4)
+    figure, axes_of = _panels(len(panels), 4.6, 3.0)
     for axes, (title, table, lines) in zip(axes_of, panels, strict=True):
         for (column, name), style, mark in zip(lines.items(), ("-", "--"), ("o", "D"), strict=False):
             points = mark if table is numbers else None
@@ -324,6 +324,16 @@ def components_figure(
         axes.set(title=_epoch_title(epoch), xlabel="component 1", ylabel="component 2" if epoch == chosen[0] else "")
     _legend(figure, panels[0, 0], classes)
     return figure
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in two columns, each `width` x `height` inches; text stays large enough to read on a page."""
+    figure, axes = new_axes(
+        -(-count // 2), min(2, count), width * min(2, count), height * -(-count // 2), squeeze=False
+    )
+    for spare in axes.flat[count:]:
+        spare.set_axis_off()
+    return figure, list(axes.flat[:count])
 
 
 def _epoch_title(epoch: int) -> str:

@@ -78,7 +78,7 @@ def report_page(
             "pairs": _html(pairs_table(differences)),
             "labels": _html(labels_table(efficiency)),
             "cost": _html(_cost_table(costs)),
-            "parameters": _html(pd.DataFrame(parameters.items(), columns=["parameter", "value"]).astype(str)),
+            "parameters": _html(_parameters_table(parameters)),
             "checksums": _html(pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"])),
             "versions": _html(_versions()),
         },
@@ -159,7 +159,7 @@ def _headline(rows: dict[str, dict]) -> str:
     parts = [f"{TITLES[method].lower()} {describe(row)}" for method, row in rows.items()]
     any_row = next(iter(rows.values()))
     return (
-        f"With {any_row['labels']:,} visible labels, of {any_row['test_images']:,} test images are right (95 % interval): "
+        f"With {any_row['labels']:,} visible labels, so many of {any_row['test_images']:,} test images are right (95 % interval): "
         f"{'; '.join(parts)}."
     )
 
@@ -190,6 +190,11 @@ def _cost_table(costs: dict[str, dict]) -> pd.DataFrame:
             "PyTorch": [cost["torch"] for cost in costs.values()],
         }
     )
+
+
+def _parameters_table(parameters: dict[str, object]) -> pd.DataFrame:
+    rows = [(name, "null" if value is None else str(value)) for name, value in parameters.items()]
+    return pd.DataFrame(rows, columns=["parameter", "value"])
 
 
 def _versions() -> pd.DataFrame:

@@ -96,7 +96,7 @@ const dashes = ["solid", "dot"], inks = ["#0072b2", "#d55e00"];
 
 function chartsFigure() {
   const layout = { margin: { l: 48, r: 12, t: 26, b: 44 }, font, showlegend: false, annotations: [], hovermode: "closest",
-    xaxis: { tickvals: named.map((_, i) => i), ticktext: content.epochs.map(String), title: { text: "epoch" }, range: [-.25, checkpoints - .75],
+    xaxis: { tickvals: named.map((_, i) => i), ticktext: content.epochs.map(String), title: { text: "epoch" }, zeroline: false, range: [-.25, checkpoints - .75],
       fixedrange: true, anchor: `y${curves.length > 1 ? curves.length : ""}` } };
   const traces = [], gap = .3 / curves.length, height = (1 - gap * (curves.length - 1)) / curves.length;
   curves.forEach((curve, row) => {
