@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup repro test lock
+.PHONY: help setup repro test verify lock
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ repro: setup  ## run what has changed, then show the comparison
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -q
+
+verify: setup  ## check that data and weights are the bytes that dvc.lock recorded
+	$(BIN)/python -m stages.verify
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock

@@ -162,6 +162,26 @@ def test_the_pages_open_without_a_complaint_or_a_request(finished, name):
         assert wrong == []
 
 
+def test_verify_names_every_flipped_byte_and_missing_file(clone):
+    verify = (sys.executable, "-m", "stages.verify")
+    assert "outputs are what dvc.lock recorded" in clone(*verify)
+    rng = np.random.default_rng(0)
+    rooms = [clone.path / room for room in ("data", "models")]
+    files = [path for room in rooms for path in room.rglob("*") if path.is_file() and path.name != ".gitignore"]
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.unlink()
+        path.write_bytes(content)
+    complaint = clone(*verify, fails=True)
+    assert [path for path in files if f"{path.relative_to(clone.path)} has changed" not in complaint] == []
+    clone("dvc", "checkout", "-q", "--force")
+    (clone.path / "models/pretrain/3.safetensors").unlink()
+    complaint = clone(*verify, fails=True).splitlines()
+    assert complaint[-1].strip() == "models/pretrain/3.safetensors is missing"
+    clone("dvc", "checkout", "-q", "--force")
+
+
 def test_study_at_the_same_labels_gives_the_same_result(finished):
     clone, _ = finished
     compare = json.loads((clone.path / "metrics/compare.json").read_text())
