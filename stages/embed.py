@@ -33,7 +33,8 @@ def main(params: Declared) -> str:
             rows.append({"epoch": epoch} | numbers)
             np.save(directory / f"{epoch}.npy", whole)
     write_csv(pd.DataFrame(rows).round(6), "plots/representation.csv")
-    write_json("metrics/embed.json", {key: round(value, 6) for key, value in rows[-1].items()})
+    known = {key: round(value, 6) for key, value in rows[-1].items() if not np.isnan(value)}
+    write_json("metrics/embed.json", known)
     return (
         f"{len(chosen):,} training images at {len(rows)} checkpoints; nearest neighbours agree on the class for "
         f"{rows[0]['knn_accuracy']:.1%} with random weights, {rows[-1]['knn_accuracy']:.1%} after epoch {rows[-1]['epoch']}"

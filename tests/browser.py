@@ -36,7 +36,7 @@ def opened(path: Path, width: int = 1400, height: int = 1000) -> Iterator[tuple[
 def main(source: str, target: str) -> None:
     with opened(Path(source)) as (page, _):
         page.wait_for_selector("body[data-ready=yes]")
-        page.keyboard.press("End")
+        page.locator("#time").press("End")
         page.keyboard.press("n")
         page.wait_for_timeout(500)
         Path(target).parent.mkdir(parents=True, exist_ok=True)

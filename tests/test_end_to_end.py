@@ -153,12 +153,14 @@ def test_the_report_is_the_same_for_the_same_input(clone):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.parametrize("width", [380, 1400])
 @pytest.mark.parametrize("name", ["report", "evolution"])
-def test_the_pages_open_without_a_complaint_or_a_request(finished, name):
+def test_the_pages_open_without_a_complaint_or_a_request(finished, name, width):
     clone, _ = finished
-    with opened(clone.path / f"plots/{name}.html") as (page, wrong):
+    with opened(clone.path / f"plots/{name}.html", width=width) as (page, wrong):
         page.wait_for_timeout(1000)
         assert page.evaluate("Array.from(document.images).every((image) => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert wrong == []
 
 

@@ -12,7 +12,15 @@ from sklearn.preprocessing import StandardScaler
 from stages.images.views import plain_views
 from stages.learning.encoders import Classifier, build_encoder
 from stages.learning.linear_probe import as_classifier, fit_linear_probe
-from stages.learning.representation import alignment, check_collapse, effective_rank, knn_accuracy, outputs, uniformity
+from stages.learning.representation import (
+    alignment,
+    check_collapse,
+    effective_rank,
+    knn_accuracy,
+    linear_accuracy,
+    outputs,
+    uniformity,
+)
 from stages.reporting.records import collapse_warning
 
 STRENGTHS = [0.001, 0.01, 0.1, 1.0]
@@ -135,3 +143,12 @@ def test_views_of_an_image_stay_in_its_fold():
         "copies of held-out images in the training folds would favour the weak penalty"
     )
     np.testing.assert_allclose(together.weight, alone.weight, atol=2e-3)
+
+
+def test_linear_accuracy_is_cross_validated_and_no_number_with_a_class_of_one():
+    features, labels = _features()
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    splits = StratifiedKFold(5, shuffle=True, random_state=3)
+    expected = cross_val_predict(model, features.astype(np.float64), labels, cv=splits) == labels
+    assert linear_accuracy(features, labels, seed=3) == pytest.approx(expected.mean())
+    assert np.isnan(linear_accuracy(features, np.where(np.arange(60) == 0, 3, labels), seed=0))

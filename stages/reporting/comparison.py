@@ -38,8 +38,8 @@ def labels_table(efficiency: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by number of labels in words, a column per method; see `efficiency_table`."""
     texts = [f"{row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%})" for row in efficiency.itertuples()]
     table = efficiency.assign(method=efficiency["method"].map(TITLES), text=texts)
-    wide = table.pivot(index="labels", columns="method", values="text")[list(TITLES.values())]
-    return wide.rename_axis(columns=None).reset_index()
+    wide = table.pivot(index=["ratio", "labels"], columns="method", values="text")[list(TITLES.values())]
+    return wide.rename_axis(columns=None).reset_index("labels").reset_index(drop=True)
 
 
 def draws_in_words(efficiency: pd.DataFrame) -> str:

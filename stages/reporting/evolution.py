@@ -1,7 +1,6 @@
 """The page that shows how a representation evolves: the same images at every checkpoint, in one file that needs no network."""
 
 from base64 import b64encode
-from io import BytesIO
 
 import numpy as np
 import pandas as pd
@@ -9,18 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from stages.reporting.pages import render
+from stages.reporting.figures import EVOLUTION_CURVES
+from stages.reporting.pages import jpeg_url, render
 from stages.reporting.style import class_colours, class_symbols
 
 SHOWN_NEIGHBOURS = 8
 _TILE = 48
-_CURVES = (
-    ("Accuracy of held-out images", {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear probe"}),
-    ("Effective rank of the features", {"effective_rank": "effective rank"}),
-    ("Alignment: how far apart two views are", {"alignment": "alignment"}),
-    ("Uniformity: how evenly features spread", {"uniformity": "uniformity"}),
-    ("Barlow Twins loss", {"invariance": "invariance", "redundancy": "redundancy"}),
-)
 
 
 def evolution_page(
@@ -40,7 +33,7 @@ def evolution_page(
         pictures: (N, H, W, 3) uint8.
         labels: (N,) class numbers.
         classes: their names.
-        numbers: one row per checkpoint with `epoch` and what `_CURVES` names; what is missing stays out of the curves.
+        numbers: one row per checkpoint with `epoch` and what EVOLUTION_CURVES names; what is missing stays out of the curves.
         correlations: (K, d, d) cross-correlation of the first dimensions of the embedding at each of K checkpoints.
     """
     places = np.stack(list(layouts.values()))
@@ -51,9 +44,8 @@ def evolution_page(
     content = {
         "epochs": list(layouts),
         "images": len(labels),
-        "reach": round(reach, 3),
         "layouts": _base64(np.round(places / reach * 32767).astype("<i2")),
-        "neighbours": _base64(np.stack([nearest(matrix) for matrix in features]).astype("<u2")),
+        "neighbours": _base64(np.stack([nearest(matrix) for matrix in features]).astype("<u4")),
         "labels": labels.tolist(),
         "classes": [
             {"name": name, "colour": colour, "symbol": symbol}
@@ -68,7 +60,7 @@ def evolution_page(
                     for column, name in lines.items()
                 ],
             }
-            for title, lines in _CURVES
+            for title, lines in EVOLUTION_CURVES.items()
         ],
         "correlations": {
             "size": correlations.shape[1],
@@ -92,13 +84,6 @@ def contact_sheet(pictures: NDArray[np.uint8], columns: int, tile: int) -> str:
         small = Image.fromarray(picture).resize((tile, tile), Image.Resampling.LANCZOS)
         sheet.paste(small, (number % columns * tile, number // columns * tile))
     return jpeg_url(sheet)
-
-
-def jpeg_url(picture: Image.Image) -> str:
-    """A picture as the data URL of a JPEG."""
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def _base64(array: NDArray) -> str:

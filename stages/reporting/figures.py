@@ -20,6 +20,15 @@ from stages.files import write_bytes
 from stages.reporting.records import TITLES
 from stages.reporting.style import MARKS, METHOD_COLOURS, METHOD_LINES, METHOD_MARKS, class_colours, new_axes
 
+# What describes a representation, by panel: column to its name in the legend.
+EVOLUTION_CURVES = {
+    "Held-out images told apart": {"knn_accuracy": "nearest neighbours", "linear_accuracy": "logistic regression"},
+    "Effective rank of the features": {"effective_rank": "effective rank"},
+    "Alignment (lower: two views closer)": {"alignment": "alignment"},
+    "Uniformity (lower: more evenly spread)": {"uniformity": "uniformity"},
+    "Barlow Twins loss": {"invariance": "invariance", "redundancy": "redundancy"},
+}
+
 
 def figure_png(figure: Figure) -> bytes:
     """A figure as PNG, the same bytes for the same figure; it is closed."""
@@ -101,7 +110,7 @@ def accuracy_lines(table: pd.DataFrame, x: str, x_label: str, title: str) -> Fig
 def class_figure(classes: pd.DataFrame) -> Figure:
     """Test accuracy of each class and method with its 95 % interval; the hardest class for all methods comes last."""
     order = classes.groupby("class")["accuracy"].mean().sort_values(ascending=False).index
-    figure, axes = new_axes(width=max(7.0, 0.8 * len(order) + 2), height=4.2)
+    figure, axes = new_axes(width=min(max(7.0, 0.8 * len(order) + 2), 40.0), height=4.2)
     methods = classes["method"].unique()
     for number, method in enumerate(methods):
         rows = classes[classes["method"] == method].set_index("class").loc[order]
@@ -157,7 +166,8 @@ def calibration_figure(tables: dict[str, pd.DataFrame], errors: dict[str, float]
 
 def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
     """Confusion matrices side by side, each row in shares of the actual class."""
-    classes = sorted(next(iter(predictions.values()))["actual"].unique())
+    classes = sorted({name for table in predictions.values() for name in (*table["actual"], *table["predicted"])})
+    ticks = classes if len(classes) <= 40 else False
     cell = min(0.42, 12 / len(classes))
     side = cell * len(classes)
     figure, panels = _panels(len(predictions), side + 1.6, side + 1.4)
@@ -171,8 +181,8 @@ def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
             cmap="cividis",
             square=True,
             cbar=False,
-            xticklabels=classes,
-            yticklabels=classes,
+            xticklabels=ticks,
+            yticklabels=ticks,
         )
         axes.set(title=TITLES[method], xlabel="predicted class", ylabel="actual class")
         axes.tick_params(axis="x", rotation=90)
@@ -232,17 +242,7 @@ def representation_figure(numbers: pd.DataFrame, losses: pd.DataFrame) -> Figure
         numbers: columns `epoch`, `knn_accuracy`, `linear_accuracy`, `effective_rank`, `alignment`, `uniformity`.
         losses: columns `epoch`, `invariance`, `redundancy`.
     """
-    panels = (
-        (
-            "Accuracy of held-out images",
-            numbers,
-            {"knn_accuracy": "nearest neighbours", "linear_accuracy": "linear probe"},
-        ),
-        ("Effective rank of the features", numbers, {"effective_rank": None}),
-        ("Alignment: distance of two views", numbers, {"alignment": None}),
-        ("Uniformity: evenness of the features", numbers, {"uniformity": None}),
-        ("Barlow Twins loss", losses, {"invariance": "invariance", "redundancy": "redundancy"}),
-    )
+    panels = [(title, losses if "invariance" in lines else numbers, lines) for title, lines in EVOLUTION_CURVES.items()]
     figure, axes_of = _panels(len(panels), 4.6, 3.0)
     for axes, (title, table, lines) in zip(axes_of, panels, strict=True):
         for (column, name), style, mark in zip(lines.items(), ("-", "--"), ("o", "D"), strict=False):
@@ -270,7 +270,7 @@ def layout_movie(
             scenes.append((layout, _epoch_title(after if rests else before), 900 if rests else 60))
     frames = []
     for layout, title, _ in scenes:
-        figure, axes = new_axes(width=4.9, height=3.7, dpi=100)
+        figure, axes = new_axes(width=4.9, height=max(3.7, 0.24 * min(len(classes), 30)), dpi=100)
         _draw_layout(axes, layout, labels, classes, _reach(layouts), 12)
         axes.set_title(title)
         _legend(figure, axes, classes)
@@ -369,5 +369,4 @@ def _draw_layout(
 
 def _legend(figure: Figure, axes: Axes, classes: tuple[str, ...]) -> None:
     if len(classes) <= 30:
-        handles, names = axes.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", frameon=False)
+        figure.legend(axes.collections, classes, loc="outside right center", frameon=False)

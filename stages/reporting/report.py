@@ -22,9 +22,8 @@ from stages.reporting.comparison import (
     needs,
     pairs_table,
 )
-from stages.reporting.evolution import jpeg_url
 from stages.reporting.figures import components_figure, examples_figure, representation_figure, views_figure
-from stages.reporting.pages import render
+from stages.reporting.pages import jpeg_url, render
 from stages.reporting.records import METHODS, TITLES, describe
 
 _SHOWN = 12
@@ -63,6 +62,7 @@ def report_page(
         labels=rows["semi_supervised"]["labels"],
         train_images=len(images.train),
         unlabeled_images=len(images.unlabeled),
+        sampled=parameters["unlabeled.size"] or len(images.unlabeled),
         test_images=len(images.test),
         image_size=images.train.shape[1],
         classes=images.classes,

@@ -26,6 +26,7 @@ def apply_style() -> None:
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "font.family": "DejaVu Sans",
+            "text.parse_math": False,
             "svg.hashsalt": "few-labels",
         },
     )

@@ -10,7 +10,7 @@ function decode(text, Type) {
   return new Type(bytes.buffer);
 }
 const layouts = decode(content.layouts, Int16Array);
-const neighbours = decode(content.neighbours, Uint16Array);
+const neighbours = decode(content.neighbours, Uint32Array);
 const correlations = decode(content.correlations.values, Int8Array);
 const near = neighbours.length / checkpoints / images;
 const coordinate = (checkpoint, image, axis) => layouts[(checkpoint * images + image) * 2 + axis] / 32767;
@@ -95,15 +95,16 @@ const curves = content.curves.map((curve) => ({ ...curve, lines: curve.lines.fil
 const dashes = ["solid", "dot"], inks = ["#0072b2", "#d55e00"];
 
 function chartsFigure() {
-  const layout = { margin: { l: 48, r: 12, t: 26, b: 44 }, font, showlegend: false, annotations: [], hovermode: "closest",
+  const narrow = byId("charts").clientWidth < 480, between = narrow ? "<br>" : "   ";
+  const layout = { margin: { l: 48, r: 12, t: narrow ? 44 : 26, b: 44 }, font, showlegend: false, annotations: [], hovermode: "closest",
     xaxis: { tickvals: named.map((_, i) => i), ticktext: content.epochs.map(String), title: { text: "epoch" }, zeroline: false, range: [-.25, checkpoints - .75],
       fixedrange: true, anchor: `y${curves.length > 1 ? curves.length : ""}` } };
-  const traces = [], gap = .3 / curves.length, height = (1 - gap * (curves.length - 1)) / curves.length;
+  const traces = [], gap = (narrow ? .42 : .3) / curves.length, height = (1 - gap * (curves.length - 1)) / curves.length;
   curves.forEach((curve, row) => {
     const id = row ? row + 1 : "", top = 1 - row * (height + gap);
     layout[`yaxis${id}`] = { domain: [Math.max(0, top - height), top], fixedrange: true, nticks: 4, rangemode: "normal",
       tickformat: row === 0 ? ".0%" : "" };
-    layout.annotations.push({ text: `<b>${curve.title}</b>` + (curve.lines.length > 1 ? "   " + curve.lines.map((line, i) =>
+    layout.annotations.push({ text: `<b>${curve.title}</b>` + (curve.lines.length > 1 ? between + curve.lines.map((line, i) =>
       `<span style="color:${inks[i]}">${i ? "┄" : "━"} ${line.name}</span>`).join("  ") : ""),
       x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false });
     curve.lines.forEach((line, i) => traces.push({ x: named.map((_, k) => k), y: line.values, yaxis: `y${id}`, mode: "lines+markers",
@@ -162,7 +163,8 @@ function goTo(time) {
   const nearest = Math.round(now), changed = nearest !== drawn;
   drawn = nearest;
   const after = Math.min(Math.floor(now) + 1, checkpoints - 1), between = now - Math.floor(now) > .02 && now - Math.floor(now) < .98;
-  byId("moment").textContent = between ? `${named[Math.floor(now)]} → ${named[after]}` : named[nearest];
+  const words = between ? `${named[Math.floor(now)]} → ${named[after]}` : named[nearest];
+  if (byId("moment").textContent !== words) byId("moment").textContent = words;
   byId("time").setAttribute("aria-valuetext", byId("moment").textContent);
   drawMap();
   if (changed) {
@@ -172,21 +174,30 @@ function goTo(time) {
   }
 }
 
-let frame = 0, pause = 0;
+let frame = 0, pause = 0, goal = null;
 function halt() {
+  goal = null;
   cancelAnimationFrame(frame);
   clearTimeout(pause);
 }
 function glide(target, seconds, done = () => {}) {
   halt();
+  goal = target;
   if (calm) { goTo(target); pause = setTimeout(done, 700); return; }
   const from = now, began = performance.now();
-  const step = (time) => {
+  const advance = (time) => {
     const share = Math.min(1, Math.max(0, time - began) / (seconds * 1000));
     goTo(from + (target - from) * share);
-    if (share < 1) frame = requestAnimationFrame(step); else done();
+    if (share < 1) return void (frame = requestAnimationFrame(advance));
+    goal = null;
+    done();
   };
-  frame = requestAnimationFrame(step);
+  frame = requestAnimationFrame(advance);
+}
+
+function step(target) {
+  play(false);
+  glide(target, .8);
 }
 
 function play(on) {
@@ -256,10 +267,8 @@ async function start() {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const keys = {
       " ": () => event.target.tagName !== "BUTTON" && (play(!playing), true),
-      ArrowRight: () => (play(false), glide(Math.min(Math.floor(now + 1e-6) + 1, checkpoints - 1), .8), true),
-      ArrowLeft: () => (play(false), glide(Math.max(Math.ceil(now - 1e-6) - 1, 0), .8), true),
-      Home: () => (play(false), goTo(0), true),
-      End: () => (play(false), goTo(checkpoints - 1), true),
+      ArrowRight: () => (step(Math.min(Math.floor((goal ?? now) + 1e-6) + 1, checkpoints - 1)), true),
+      ArrowLeft: () => (step(Math.max(Math.ceil((goal ?? now) - 1e-6) - 1, 0)), true),
       n: () => (choose(chosen === null ? 0 : (chosen + 1) % images), true),
       p: () => (choose(chosen === null ? 0 : (chosen + images - 1) % images), true),
       Escape: () => (choose(null), true),
