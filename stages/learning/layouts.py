@@ -36,8 +36,8 @@ def aligned_layouts(
             f"tsne.perplexity is {perplexity:g}, it must be below the number of images, {count} (embed.images)"
         )
     layouts: list[NDArray[np.float32]] = []
+    start, exaggeration = "pca", 12.0
     for matrix in progress(features, title="t-SNE", unit="layout"):
-        start, exaggeration = ("pca", 12.0) if not layouts else (found, 4.0)
         tsne = TSNE(
             perplexity=perplexity,
             max_iter=iterations,
@@ -53,4 +53,5 @@ def aligned_layouts(
             turn, _ = orthogonal_procrustes(layout, layouts[-1])
             layout = layout @ turn
         layouts.append(layout.astype(np.float32))
+        start, exaggeration = found, 4.0
     return layouts
