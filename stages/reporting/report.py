@@ -58,7 +58,6 @@ def report_page(
     """
     return render(
         "report.html",
-        titles=TITLES,
         labels=rows["semi_supervised"]["labels"],
         train_images=len(images.train),
         unlabeled_images=len(images.unlabeled),
