@@ -1,20 +1,25 @@
-"""How a stage runs from the command line: parameters in, one line of result out, one line of error."""
+"""How a stage runs from the command line: parameters in, one line of result out, one line of error, one writer at a time."""
 
 import argparse
 import errno
+import os
+import shutil
 import sys
 from collections.abc import Callable
 
 from stages.files import UserError
-from stages.params import Declared, declared_params
+from stages.params import declared_inputs, declared_params
+from stages.scratch import one_writer, run_directory, stop_with
 
 
-def run(main: Callable[..., str], description: str, *, with_ratio: bool = False) -> None:
+def run(main: Callable[..., str], description: str, *, resumes: bool = False, with_ratio: bool = False) -> None:
     """Run a stage's `main` with its declared parameters, print the line that it returns, and exit 1 on bad input.
 
     Args:
-        main: takes the parameters, and the ratio where `with_ratio`.
+        main: takes the parameters; where `resumes`, the directory in which it keeps what an interrupted run leaves for the next one;
+            and the ratio where `with_ratio`.
         description: what `--help` prints.
+        resumes: whether an interrupted run goes on from where it was; what it kept is removed when it succeeds.
         with_ratio: whether the command takes a label ratio (the stages of the study).
     """
     stage = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
@@ -29,10 +34,19 @@ def run(main: Callable[..., str], description: str, *, with_ratio: bool = False)
         parser.add_argument(
             "ratio", help="share of the training images whose label is visible, one of study.label_ratios"
         )
-    arguments = vars(parser.parse_args())
+    arguments = list(vars(parser.parse_args()).values())
+    if pipeline := os.environ.get("PIPELINE_PROCESS"):
+        stop_with(int(pipeline))
     try:
-        params: Declared = declared_params(stage)
-        print(f"{stage}: {main(params, **arguments)}")
+        name = "@".join([stage, *arguments])
+        with one_writer(name):
+            params = declared_params(stage)
+            if resumes:
+                scratch = run_directory(name, params.everything(), declared_inputs(stage))
+                arguments = [scratch, *arguments]
+            print(f"{stage}: {main(params, *arguments)}", flush=True)
+            if resumes:
+                shutil.rmtree(scratch, ignore_errors=True)
     except UserError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:
@@ -42,4 +56,4 @@ def run(main: Callable[..., str], description: str, *, with_ratio: bool = False)
             f"{stage}: {error.strerror} ({error.filename or 'while writing'}): free space or permit writing, then run again"
         )
     except KeyboardInterrupt:
-        sys.exit(f"{stage}: interrupted")
+        sys.exit(f"{stage}: interrupted" + (": run again, it goes on from there" if resumes else ""))

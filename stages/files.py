@@ -19,21 +19,42 @@ class UserError(Exception):
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it takes the name `path` when the block succeeds and vanishes when it fails.
 
-    Works for a file and for a directory; whatever stood at `path` is replaced, parents are made.
+    Works for a file and for a directory; whatever stood at `path` is replaced, parents are made. What was written is on the disk
+    before it takes the name, so that `path` is whole or absent even after the power went; what a killed process left aside
+    is removed by the next one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside, before = (path.with_name(f".{path.name}.{role}") for role in ("part", "old"))
+    _remove(aside)
     try:
         yield aside
+        for written in [*aside.rglob("*"), aside]:
+            _flush(written)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove(before)
+            path.rename(before)
         aside.replace(path)
+        _flush(path.parent)
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside)
-        else:
-            aside.unlink(missing_ok=True)
+        _remove(aside)
+        _remove(before)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have what was written to a file or directory reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """Train on from the linear probe, encoder and head, on the visible labels alone."""
 
+from pathlib import Path
+
 from stages.command import run
 from stages.files import read_array
 from stages.images.layout import open_images
@@ -11,7 +13,7 @@ from stages.params import Declared
 from stages.reporting.records import record_classifier, record_training
 
 
-def main(params: Declared) -> str:
+def main(params: Declared, scratch: Path) -> str:
     images, labeled = open_images(), read_array("data/labeled.npy", "label")
     probe, _ = load_classifier("models/probe.safetensors")
     model, trained = train_supervised(
@@ -20,6 +22,7 @@ def main(params: Declared) -> str:
         section="fine_tune",
         views=ViewRecipe(params.views.size, **params.views.strong),
         seed=params.seed,
+        scratch=scratch,
         **params.fine_tune,
     )
     record_training("fine_tune", trained)
@@ -27,4 +30,4 @@ def main(params: Declared) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run(main, __doc__, resumes=True)

@@ -233,6 +233,11 @@ def declared_params(stage: str, path: str | Path = "params.yaml", pipeline: str 
     return Declared(stage, values)
 
 
+def declared_inputs(stage: str, pipeline: str | Path = "dvc.yaml") -> list[str]:
+    """Paths of code and data that `pipeline` declares for `stage`."""
+    return read_yaml(pipeline)["stages"][stage].get("deps", [])
+
+
 def read_yaml(path: str | Path) -> dict:
     """A YAML 1.2 file, as DVC reads it.
 

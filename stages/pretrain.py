@@ -1,11 +1,13 @@
 """Pretrain an encoder on the unlabelled sample by Barlow Twins, and keep it from random weights to the last epoch."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from stages.command import run
-from stages.files import read_array, replacing, write_json
+from stages.files import read_array, replacing, write_array, write_json
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain, shown_correlation
@@ -18,32 +20,35 @@ from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_training
 
 
-def main(params: Declared) -> str:
+def main(params: Declared, scratch: Path) -> str:
     images, sample = open_images(), read_array("data/unlabeled.npy", "sample")
     pictures = on_device(images.unlabeled, sample, pick_device())
     views = ViewRecipe(params.views.size, **params.views.strong)
     settings = dict(**params.pretrain)
     kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
-    correlations: list[NDArray[np.float32]] = []
+    weights, correlations = scratch / "weights", scratch / "correlations"
+
+    def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
+        if epoch in kept:
+            save_encoder(encoder, weights / f"{epoch}.safetensors")
+            shown = shown_correlation(encoder, projector, pictures, views, params.seed)
+            write_array(correlations / f"{epoch}.npy", shown)
+
+    encoder, projector, trained = pretrain(
+        pictures,
+        encoder=params.encoder.name,
+        stem=params.encoder.stem,
+        views=views,
+        seed=params.seed,
+        scratch=scratch,
+        keep=keep,
+        **settings,
+    )
     with replacing("models/pretrain") as directory:
-        directory.mkdir()
-
-        def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
-            if epoch in kept:
-                save_encoder(encoder, directory / f"{epoch}.safetensors")
-                correlations.append(shown_correlation(encoder, projector, pictures, views, params.seed))
-
-        encoder, projector, trained = pretrain(
-            pictures,
-            encoder=params.encoder.name,
-            stem=params.encoder.stem,
-            views=views,
-            seed=params.seed,
-            keep=keep,
-            **settings,
-        )
+        shutil.copytree(weights, directory)
         save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
-        np.save(directory / "cross_correlation.npy", np.stack(correlations))
+        shown = [read_array(correlations / f"{epoch}.npy", "pretrain") for epoch in kept]
+        np.save(directory / "cross_correlation.npy", np.stack(shown))
     record_training("pretrain", trained)
     state = check_collapse(encoder, pictures, params.views.size)
     last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
@@ -55,4 +60,4 @@ def main(params: Declared) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run(main, __doc__, resumes=True)

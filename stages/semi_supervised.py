@@ -1,5 +1,7 @@
 """Train on labelled and unlabelled images at once, from the linear probe."""
 
+from pathlib import Path
+
 import torch
 
 from stages.command import run
@@ -15,7 +17,7 @@ from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_classifier, record_training
 
 
-def main(params: Declared) -> str:
+def main(params: Declared, scratch: Path) -> str:
     images, device = open_images(), pick_device()
     labeled, sample = read_array("data/labeled.npy", "label"), read_array("data/unlabeled.npy", "sample")
     pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
@@ -29,6 +31,7 @@ def main(params: Declared) -> str:
         strong=ViewRecipe(params.views.size, **params.views.strong),
         redundancy_weight=params.pretrain.redundancy_weight,
         seed=params.seed,
+        scratch=scratch,
         **params.semi_supervised,
     )
     record_training("semi_supervised", trained)
@@ -38,4 +41,4 @@ def main(params: Declared) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run(main, __doc__, resumes=True)

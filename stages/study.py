@@ -1,5 +1,7 @@
 """All methods at one label ratio, over several draws of which labels are visible: metrics/study/<ratio>.json."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -18,7 +20,7 @@ from stages.params import Declared
 from stages.reporting.records import METHODS
 
 
-def main(params: Declared, ratio: str) -> str:
+def main(params: Declared, scratch: Path, ratio: str) -> str:
     images, device = open_images(), pick_device()
     sample = read_array("data/unlabeled.npy", "sample")
     encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1])
@@ -35,11 +37,14 @@ def main(params: Declared, ratio: str) -> str:
         visible = visible_images(images, labeled, device)
         pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
         start = new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)
+        keep = scratch / str(seed)
         supervised, _ = train_supervised(
-            start, *visible, section="supervised", views=strong, seed=seed, **params.supervised
+            start, *visible, section="supervised", views=strong, seed=seed, scratch=keep, **params.supervised
         )
         probe, _ = train_probe(encoder, *visible, recipe=weak, seed=seed, **params.probe)
-        tuned, _ = train_supervised(probe, *visible, section="fine_tune", views=strong, seed=seed, **params.fine_tune)
+        tuned, _ = train_supervised(
+            probe, *visible, section="fine_tune", views=strong, seed=seed, scratch=keep, **params.fine_tune
+        )
         semi_supervised, _ = train_semi_supervised(
             probe,
             projector,
@@ -49,6 +54,7 @@ def main(params: Declared, ratio: str) -> str:
             strong=strong,
             redundancy_weight=params.pretrain.redundancy_weight,
             seed=seed,
+            scratch=keep,
             **params.semi_supervised,
         )
         for method, model in zip(METHODS, (supervised, probe, tuned, semi_supervised), strict=True):
@@ -70,4 +76,4 @@ def main(params: Declared, ratio: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, with_ratio=True)
+    run(main, __doc__, resumes=True, with_ratio=True)

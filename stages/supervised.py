@@ -1,5 +1,7 @@
 """Train the baseline: a classifier from scratch on the visible labels alone."""
 
+from pathlib import Path
+
 from stages.command import run
 from stages.files import read_array
 from stages.images.layout import open_images
@@ -10,7 +12,7 @@ from stages.params import Declared
 from stages.reporting.records import record_classifier, record_training
 
 
-def main(params: Declared) -> str:
+def main(params: Declared, scratch: Path) -> str:
     images, labeled = open_images(), read_array("data/labeled.npy", "label")
     model, trained = train_supervised(
         new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), params.seed),
@@ -18,6 +20,7 @@ def main(params: Declared) -> str:
         section="supervised",
         views=ViewRecipe(params.views.size, **params.views.strong),
         seed=params.seed,
+        scratch=scratch,
         **params.supervised,
     )
     record_training("supervised", trained)
@@ -25,4 +28,4 @@ def main(params: Declared) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run(main, __doc__, resumes=True)

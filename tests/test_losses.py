@@ -85,8 +85,8 @@ def test_consistency_counts_only_what_is_sure():
 
 
 def test_adaptive_threshold_follows_the_formula():
-    threshold = AdaptiveThreshold(2, 0.5, torch.device("cpu"))
-    guess, sure = threshold.update(torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.95, 0.05]]))
+    threshold = AdaptiveThreshold(2, 0.5)
+    guess, sure = threshold(torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.95, 0.05]]))
     confidence = 0.5 * 0.5 + 0.5 * (0.9 + 0.6 + 0.95) / 3
     share = [0.5 * 0.5 + 0.5 * 2.25 / 3, 0.5 * 0.5 + 0.5 * 0.75 / 3]
     per_class = [confidence, confidence * share[1] / share[0]]

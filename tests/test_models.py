@@ -23,7 +23,7 @@ from stages.learning.checkpoints import (
 from stages.learning.encoders import ENCODERS, STEMS, Classifier, build_encoder, build_projector
 from stages.learning.layouts import aligned_layouts
 from stages.learning.representation import view_outputs
-from stages.learning.training import optimise, shuffled_batches
+from stages.learning.training import ShuffledBatches, optimise
 from stages.params import EncoderChoice
 
 
@@ -87,14 +87,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_batches_visit_every_image_once_an_epoch():
-    batches = shuffled_batches(10, 3, torch.Generator().manual_seed(0))
+    batches = ShuffledBatches(10, 3, torch.Generator().manual_seed(0))
     for _ in range(3):
         epoch = torch.cat([next(batches) for _ in range(3)])
         assert len(set(epoch.tolist())) == 9
 
 
-def _fit(losses, model, **more):
+def _fit(losses, model, scratch, **more):
     settings = {
+        "generator": torch.Generator(),
+        "memory": [],
+        "scratch": scratch,
         "title": "t",
         "steps": 20,
         "steps_per_row": 5,
@@ -106,13 +109,13 @@ def _fit(losses, model, **more):
     return optimise(losses, [model], **(settings | more))
 
 
-def test_the_loop_is_adamw():
+def test_the_loop_is_adamw(tmp_path):
     torch.manual_seed(0)
     ours = nn.Linear(3, 1)
     theirs = nn.Linear(3, 1)
     theirs.load_state_dict(ours.state_dict())
     x, y = torch.randn(8, 3), torch.randn(8, 1)
-    trained = _fit(lambda: {"error": (ours(x) - y).square().mean()}, ours, weight_decay=0.3)
+    trained = _fit(lambda step: {"error": (ours(x) - y).square().mean()}, ours, tmp_path, weight_decay=0.3)
     optimizer = torch.optim.AdamW(
         [{"params": [theirs.weight], "weight_decay": 0.3}, {"params": [theirs.bias], "weight_decay": 0.0}], lr=0.1
     )
@@ -139,13 +142,13 @@ def test_a_loss_that_is_not_finite_stops_at_once_with_step_and_term_and_keeps_wh
     )
     with pytest.raises(UserError, match=complaint):
         _fit(
-            lambda: {
+            lambda step: {
                 "good": model.weight.sum() * 0,
                 "bad": model.weight.sum() * (float("nan") if next(steps) == 7 else 0),
             },
             model,
+            tmp_path,
             after_row=lambda row: good.append(model.weight.detach().clone()),
-            rescue=tmp_path,
         )
     assert next(steps) == 8
     assert torch.equal(load_file(tmp_path / "t" / "last_good.safetensors")["0.weight"], good[0])

@@ -32,7 +32,7 @@ def test_every_stage_loads_every_preset(preset, stage):
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_one_step_of_each_model(preset):
+def test_one_step_of_each_model(preset, tmp_path):
     params = load_params(preset)
     strong = ViewRecipe(params.views.size, **dict(params.views.strong))
     weak = ViewRecipe(params.views.size, **dict(params.views.weak))
@@ -47,6 +47,7 @@ def test_one_step_of_each_model(preset):
         stem=params.encoder.stem,
         views=strong,
         seed=0,
+        scratch=tmp_path,
         keep=lambda epoch, encoder, projector: kept.append(epoch),
         **pretraining,
     )
@@ -58,7 +59,7 @@ def test_one_step_of_each_model(preset):
     for section in ("supervised", "fine_tune"):
         settings = dict(getattr(params, section)) | {"steps": 1, "batch_size": few}
         _, trained = train_supervised(
-            start, _images(params, few), labels, section=section, views=strong, seed=0, **settings
+            start, _images(params, few), labels, section=section, views=strong, seed=0, scratch=tmp_path, **settings
         )
         assert np.isfinite(trained.history[-1]["loss"])
 
@@ -73,6 +74,7 @@ def test_one_step_of_each_model(preset):
         weak=weak,
         redundancy_weight=params.pretrain.redundancy_weight,
         seed=0,
+        scratch=tmp_path,
         **joint,
     )
     assert set(trained.history[-1]) >= {"cross_entropy", "invariance", "redundancy", "consistency"}

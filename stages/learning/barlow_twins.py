@@ -1,6 +1,7 @@
 """Pretraining without labels: Barlow Twins (Zbontar et al. 2021)."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from stages.learning.losses import barlow_twins_terms, cross_correlation
 from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
 from stages.learning.training import (
+    ShuffledBatches,
     Trained,
     mixed_precision,
     optimise,
     require_batch,
-    shuffled_batches,
 )
 
 _SHOWN_IMAGES = 500
@@ -38,6 +39,7 @@ def pretrain(
     weight_decay: float,
     redundancy_weight: float,
     seed: int,
+    scratch: Path,
     keep: Callable[[int, Encoder, nn.Sequential], None],
 ) -> tuple[Encoder, nn.Sequential, Trained]:
     """Pretrain an encoder on two views of every image.
@@ -50,7 +52,8 @@ def pretrain(
         epochs, batch_size, learning_rate, warmup_epochs, weight_decay: of the optimizer.
         redundancy_weight: lambda of the paper's equation 1.
         seed: of weights, order and views.
-        keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each.
+        scratch: see `optimise`.
+        keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each; again where a run goes on.
 
     Returns:
         the encoder and the projector after the last epoch, and the history.
@@ -64,11 +67,11 @@ def pretrain(
     model = build_encoder(encoder, stem).to(device)
     head = build_projector(model.width, projector).to(device)
     generator = torch.Generator().manual_seed(seed)
-    batches = shuffled_batches(len(images), batch_size, generator)
+    batches = ShuffledBatches(len(images), batch_size, generator)
     steps_per_epoch = len(images) // batch_size
     precision = mixed_precision(device)
 
-    def losses() -> dict[str, Tensor]:
+    def losses(step: int) -> dict[str, Tensor]:
         batch = images[next(batches).to(device)]
         twins = draw_views(torch.cat([batch, batch]), views, generator)
         with precision:
@@ -79,6 +82,9 @@ def pretrain(
     trained = optimise(
         losses,
         [model, head],
+        generator=generator,
+        memory=[batches],
+        scratch=scratch,
         title="pretrain",
         steps=epochs * steps_per_epoch,
         steps_per_row=steps_per_epoch,
@@ -119,5 +125,6 @@ def shown_correlation(
     Returns:
         (d, d) cross-correlation of the first d = 64 dimensions of the embedding, or of all if there are fewer.
     """
-    twins = view_outputs(nn.Sequential(encoder, projector), images[:_SHOWN_IMAGES], recipe, 2, seed)
+    whole = nn.Sequential(encoder, projector).train(encoder.training)
+    twins = view_outputs(whole, images[:_SHOWN_IMAGES], recipe, 2, seed)
     return cross_correlation(*torch.from_numpy(twins[:, :, :_SHOWN_DIMENSIONS])).numpy()

@@ -12,7 +12,7 @@ weights (Tarvainen and Valpola 2017, Mean Teacher).
 """
 
 from copy import deepcopy
-from itertools import count
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +26,15 @@ from stages.learning.losses import consistency
 from stages.learning.schedules import gaussian_ramp, warmup_cosine
 from stages.learning.supervised import new_classifier
 from stages.learning.training import (
+    ShuffledBatches,
     Trained,
     mixed_precision,
     optimise,
     require_batch,
-    shuffled_batches,
 )
 
 
-class AdaptiveThreshold:
+class AdaptiveThreshold(nn.Module):
     """How sure a guess must be to count, per class (FreeMatch: Wang et al. 2023, equations 5 to 8).
 
     Attributes:
@@ -42,12 +42,13 @@ class AdaptiveThreshold:
         share: (C,) moving average of the probabilities, the share of guesses per class; starts at 1 / C.
     """
 
-    def __init__(self, classes: int, momentum: float, device: torch.device) -> None:
+    def __init__(self, classes: int, momentum: float) -> None:
+        super().__init__()
         self.momentum = momentum
-        self.confidence = torch.tensor(1 / classes, device=device)
-        self.share = torch.full((classes,), 1 / classes, device=device)
+        self.register_buffer("confidence", torch.tensor(1 / classes))
+        self.register_buffer("share", torch.full((classes,), 1 / classes))
 
-    def update(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Take in (N, C) probabilities; return (N,) guesses and (N,) weights, 1 where the guess is sure enough."""
         confidence, guess = probabilities.max(1)
         self.confidence = self.momentum * self.confidence + (1 - self.momentum) * confidence.mean()
@@ -84,6 +85,7 @@ def train_semi_supervised(
     consistency_weight: float,
     average_decay: float,
     seed: int,
+    scratch: Path,
 ) -> tuple[Classifier, Trained]:
     """Train on all images together.
 
@@ -100,6 +102,7 @@ def train_semi_supervised(
         cross_entropy_weight, barlow_weight, redundancy_weight, consistency_weight: of the terms, see above; 0 switches one off.
         average_decay: share of the moving average that a step keeps.
         seed: of order and views, and of random weights.
+        scratch: see `optimise`.
 
     Returns:
         the moving average of the classifier, and the history.
@@ -115,20 +118,18 @@ def train_semi_supervised(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
     average.eval()
     generator = torch.Generator().manual_seed(seed)
-    labeled_batches = shuffled_batches(len(labeled), batch_size, generator)
-    unlabeled_batches = shuffled_batches(len(unlabeled), unlabeled_batch_size, generator)
-    threshold = AdaptiveThreshold(classes, average_decay, device)
+    labeled_batches = ShuffledBatches(len(labeled), batch_size, generator)
+    unlabeled_batches = ShuffledBatches(len(unlabeled), unlabeled_batch_size, generator)
+    threshold = AdaptiveThreshold(classes, average_decay).to(device)
     precision = mixed_precision(device)
 
-    taken = count()
-
-    def losses() -> dict[str, Tensor]:
-        ramp = gaussian_ramp(next(taken), steps // 2)
+    def losses(step: int) -> dict[str, Tensor]:
+        ramp = gaussian_ramp(step, steps // 2)
         chosen = next(labeled_batches).to(device)
         others = unlabeled[next(unlabeled_batches).to(device)]
         with torch.no_grad(), precision:
             guessed = average(draw_views(others, weak, generator)).float().softmax(1)
-        guess, sure = threshold.update(guessed)
+        guess, sure = threshold(guessed)
         views = draw_views(torch.cat([labeled[chosen], others, others]), strong, generator)
         with precision:
             features = model.encoder(views)
@@ -147,6 +148,9 @@ def train_semi_supervised(
     trained = optimise(
         losses,
         [model, projector],
+        generator=generator,
+        memory=[labeled_batches, unlabeled_batches, threshold, average],
+        scratch=scratch,
         title="semi_supervised",
         steps=steps,
         steps_per_row=max(1, steps // 50),

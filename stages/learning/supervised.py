@@ -1,6 +1,7 @@
 """Training on the visible labels alone: from scratch as the baseline, or from a pretrained classifier to fine-tune it."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,11 @@ from stages.images.views import ViewRecipe, draw_views
 from stages.learning.encoders import Classifier, build_encoder
 from stages.learning.schedules import warmup_cosine
 from stages.learning.training import (
+    ShuffledBatches,
     Trained,
     mixed_precision,
     optimise,
     require_batch,
-    shuffled_batches,
 )
 
 
@@ -36,6 +37,7 @@ def train_supervised(
     learning_rate: float,
     weight_decay: float,
     seed: int,
+    scratch: Path,
 ) -> tuple[Classifier, Trained]:
     """Train a classifier by cross-entropy on views of labelled images.
 
@@ -47,6 +49,7 @@ def train_supervised(
         views: how views are made.
         steps, batch_size, learning_rate, weight_decay: of the optimizer.
         seed: of order and views.
+        scratch: see `optimise`.
 
     Raises:
         UserError: a batch is larger than the data, or the loss is not finite.
@@ -55,10 +58,10 @@ def train_supervised(
     device = images.device
     model = deepcopy(model).to(device).train()
     generator = torch.Generator().manual_seed(seed)
-    batches = shuffled_batches(len(images), batch_size, generator)
+    batches = ShuffledBatches(len(images), batch_size, generator)
     precision = mixed_precision(device)
 
-    def losses() -> dict[str, Tensor]:
+    def losses(step: int) -> dict[str, Tensor]:
         batch = next(batches).to(device)
         with precision:
             logits = model(draw_views(images[batch], views, generator))
@@ -67,6 +70,9 @@ def train_supervised(
     trained = optimise(
         losses,
         [model],
+        generator=generator,
+        memory=[batches],
+        scratch=scratch,
         title=section,
         steps=steps,
         steps_per_row=max(1, steps // 50),

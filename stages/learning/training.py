@@ -3,10 +3,11 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from stages.files import UserError
 from stages.images.layout import ImageSet
 from stages.learning.checkpoints import save_weights
+from stages.learning.states import States
 from stages.progress import progress
 
 _GPU_STEPS_PER_CHECK = 50
@@ -55,12 +57,32 @@ def visible_images(images: ImageSet, labeled: NDArray[np.int64], device: torch.d
     return on_device(images.train, labeled, device), torch.from_numpy(images.train_labels[labeled]).to(device)
 
 
-def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+class Stateful(Protocol):
+    """What can be written down and taken up again; modules and optimizers are."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+class ShuffledBatches:
     """Endless (batch_size,) indices into 0..n - 1, shuffled anew each epoch; the rest of an epoch is left out."""
-    while True:
-        order = torch.randperm(n, generator=generator)
-        for start in range(0, n - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
+
+    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
+        self._n, self._batch_size, self._generator = n, batch_size, generator
+        self._order, self._taken = torch.empty(0, dtype=torch.long), 0
+
+    def __next__(self) -> Tensor:
+        if self._taken + self._batch_size > len(self._order):
+            self._order, self._taken = torch.randperm(self._n, generator=self._generator), 0
+        self._taken += self._batch_size
+        return self._order[self._taken - self._batch_size : self._taken]
+
+    def state_dict(self) -> dict:
+        return {"order": self._order, "taken": self._taken}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._order, self._taken = state["order"], state["taken"]
 
 
 def require_batch(batch_size: int, available: int, key: str, what: str) -> None:
@@ -74,9 +96,12 @@ def require_batch(batch_size: int, available: int, key: str, what: str) -> None:
 
 
 def optimise(
-    losses: Callable[[], dict[str, Tensor]],
+    losses: Callable[[int], dict[str, Tensor]],
     modules: list[nn.Module],
     *,
+    generator: torch.Generator,
+    memory: Sequence[Stateful],
+    scratch: Path,
     title: str,
     steps: int,
     steps_per_row: int,
@@ -86,16 +111,21 @@ def optimise(
     weight_decay: float,
     after_step: Callable[[], None] = lambda: None,
     after_row: Callable[[int], None] = lambda row: None,
-    rescue: Path = Path(".scratch"),
 ) -> Trained:
     """Minimise the sum of `losses()` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
 
     Biases and normalisation weights are not decayed. Kernels are the repeatable ones. On a GPU losses stay on the device and are
     looked at every 50 steps, so that it need not wait; on a CPU, where looking costs nothing, at every step.
 
+    Its whole state is written down at the end of rows (see `States.due`). Called again with the same arguments it goes on from there, and ends
+    in the same bytes as if it had not been interrupted; what is complete is not trained again.
+
     Args:
-        losses: the weighted terms of one step, scalars that carry gradients.
+        losses: the number of steps before, 0..steps - 1, to the weighted terms of this one, scalars that carry gradients.
         modules: what is trained.
+        generator: of all random numbers that a step draws.
+        memory: whatever else a step changes: batches, averages, thresholds.
+        scratch: directory for states, and for the last good weights if a loss is not finite; `title` names the part of it that is used.
         title: shown beside the progress bar.
         steps: optimizer steps.
         steps_per_row: steps that one row of the history sums up.
@@ -103,8 +133,7 @@ def optimise(
         images_per_step: for the rate on the progress bar.
         learning_rate: the step, 0..steps - 1, to the learning rate.
         weight_decay: of weight matrices and kernels.
-        after_step, after_row: called then, the latter with the number of rows so far.
-        rescue: directory where the last good weights go if a loss is not finite.
+        after_step, after_row: called then, the latter with the number of rows so far, and again where a row is trained again.
 
     Raises:
         UserError: a loss is not finite; names step, term, learning rate and the file with the weights before.
@@ -120,19 +149,30 @@ def optimise(
         lr=0.0,
         fused=True,
     )
+    states, trained = States(scratch / title), nn.ModuleList(modules)
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
-    unseen = 0
-    good = deepcopy(nn.ModuleList(modules).state_dict())
+    unseen, done, before = 0, 0, 0.0
+    state = states.load()
+    if state is not None and state["device"] == device_name(device):
+        trained.load_state_dict(state["modules"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"])
+        for part, remembered in zip(memory, state["memory"], strict=True):
+            part.load_state_dict(remembered)
+        history, pending = state["history"], [terms.to(device) for terms in state["pending"]]
+        done, before = state["step"], state["seconds"]
+        print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
+    good = deepcopy(trained.state_dict())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    began = time.perf_counter()
-    with progress(title=title, unit="img", total=steps * images_per_step) as bar:
-        for step in range(steps):
+    began = time.perf_counter() - before
+    with progress(title=title, unit="img", total=steps * images_per_step, done=done * images_per_step) as bar:
+        for step in range(done, steps):
             rate = learning_rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            terms = losses()
+            terms = losses(step)
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -141,10 +181,11 @@ def optimise(
             unseen += 1
             bar.update(images_per_step)
             complete = len(pending) == steps_per_row or step == steps - 1
-            if complete or device.type == "cpu" or unseen == _GPU_STEPS_PER_CHECK:
+            due = step == steps - 1 or states.due(complete)
+            if complete or due or device.type == "cpu" or unseen == _GPU_STEPS_PER_CHECK:
                 where = f"{title} at a learning rate of {rate:.2g}"
                 _require_finite(
-                    pending, unseen, list(terms), where, step, good, rescue / title / "last_good.safetensors"
+                    pending, unseen, list(terms), where, step, good, scratch / title / "last_good.safetensors"
                 )
                 unseen = 0
             if complete:
@@ -155,8 +196,23 @@ def optimise(
                 history.append(row | {"learning_rate": rate})
                 bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 pending.clear()
-                good = deepcopy(nn.ModuleList(modules).state_dict())
+                good = deepcopy(trained.state_dict())
                 after_row(len(history))
+            if due:
+                states.save(
+                    step + 1,
+                    {
+                        "device": device_name(device),
+                        "step": step + 1,
+                        "seconds": time.perf_counter() - began,
+                        "history": history,
+                        "pending": pending,
+                        "modules": trained.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "generator": generator.get_state(),
+                        "memory": [part.state_dict() for part in memory],
+                    },
+                )
     seconds = time.perf_counter() - began
     return Trained(
         history,

@@ -1,0 +1,97 @@
+"""What a run leaves for the one after it: `.scratch/`, which git ignores and DVC does not know.
+
+.scratch/locks/<run>          held while a run writes; says who holds it
+.scratch/<run>/<key>/         states from which an interrupted training goes on, and what it has made so far
+
+A run is a stage, or a stage and a ratio. The key is a hash of all that decides what comes out, so that a state is never applied
+to something else.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from stages.files import UserError
+
+SCRATCH = Path(".scratch")
+_PATIENCE = 10.0
+
+
+def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) -> Path:
+    """Where a run keeps what the next one needs if it is interrupted.
+
+    Args:
+        run: its name.
+        parameters: all that its stage declares.
+        inputs: files and directories that its stage declares, code and data; of an image set its checksums are read, all else whole.
+    """
+    digest = hashlib.sha256(json.dumps([parameters, version("torch")], sort_keys=True).encode())
+    for path in map(Path, sorted(inputs)):
+        described = path / "dataset.json"
+        files = [described] if described.exists() else sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file():
+                digest.update(f"{file}\0{file.stat().st_size}\0".encode())
+                digest.update(file.read_bytes())
+    return SCRATCH / run / digest.hexdigest()[:16]
+
+
+@contextmanager
+def one_writer(run: str) -> Iterator[None]:
+    """Hold the lock of a run for the length of the block; a process that dies loses it, however it dies.
+
+    Raises:
+        UserError: another process holds it, and still does after some seconds, in which an orphan would have stopped.
+    """
+    path = SCRATCH / "locks" / run
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        if not _locked(file.fileno()):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            print(f"{run}: waiting for {holder}", file=sys.stderr, flush=True)
+            give_up = time.monotonic() + _PATIENCE
+            while not _locked(file.fileno()):
+                if time.monotonic() > give_up:
+                    raise UserError(
+                        f"{holder} is at work on it in this directory: wait for it or stop it, then run again"
+                    )
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} (since {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z})")
+        file.flush()
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stop_with(process: int) -> None:
+    """From now on, end this process within seconds of the end of another one, which would start a second writer beside it."""
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                print(f"DVC, process {process}, is gone: stopping; run again to go on", file=sys.stderr, flush=True)
+                os._exit(1)
+            except PermissionError:
+                pass
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()

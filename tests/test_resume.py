@@ -1,0 +1,144 @@
+"""A training that was interrupted ends in the same bytes as one that was not."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages.images.views import ViewRecipe
+from stages.learning.barlow_twins import pretrain
+from stages.learning.encoders import build_projector
+from stages.learning.semi_supervised import train_semi_supervised
+from stages.learning.states import States
+from stages.learning.supervised import new_classifier, train_supervised
+
+STRONG = ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8)
+WEAK = ViewRecipe(16, crop_min=0.8, flip=True)
+OPTIMIZER = {"learning_rate": 0.003, "weight_decay": 0.01}
+
+
+def _images(count, seed):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), np.uint8))
+
+
+def _pretrain(scratch):
+    settings = {"epochs": 4, "batch_size": 8, "warmup_epochs": 1, "redundancy_weight": 0.01, "seed": 0} | OPTIMIZER
+    encoder, projector, trained = pretrain(
+        _images(30, 0),
+        encoder="narrow",
+        stem="conv3_stride2",
+        projector=[16, 16],
+        views=STRONG,
+        scratch=scratch,
+        keep=lambda epoch, encoder, projector: None,
+        **settings,
+    )
+    return [encoder, projector], trained.history
+
+
+def _supervised(scratch):
+    start = new_classifier("narrow", "conv3_stride2", 3, 0)
+    settings = {"steps": 12, "batch_size": 7, "seed": 1} | OPTIMIZER
+    model, trained = train_supervised(
+        start,
+        _images(18, 1),
+        torch.arange(18) % 3,
+        section="supervised",
+        views=STRONG,
+        scratch=scratch,
+        **settings,
+    )
+    return [model], trained.history
+
+
+def _semi_supervised(scratch):
+    start = new_classifier("narrow", "conv3_stride2", 3, 0)
+    weights = {"cross_entropy_weight": 1.0, "barlow_weight": 0.5, "redundancy_weight": 0.01, "consistency_weight": 1.0}
+    sizes = {"init": "random", "steps": 12, "batch_size": 5, "unlabeled_batch_size": 9, "average_decay": 0.9, "seed": 2}
+    model, trained = train_semi_supervised(
+        start,
+        build_projector(start.encoder.width, [16, 16]),
+        _images(18, 1),
+        torch.arange(18) % 3,
+        _images(25, 3),
+        strong=STRONG,
+        weak=WEAK,
+        scratch=scratch,
+        **sizes,
+        **weights,
+        **OPTIMIZER,
+    )
+    return [model], trained.history
+
+
+TRAININGS = [_pretrain, _supervised, _semi_supervised]
+
+
+class _Interrupting(torch.optim.AdamW):
+    left = 0
+
+    def step(self, closure=None):
+        type(self).left -= 1
+        if type(self).left < 0:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
+def _assert_same(first, second):
+    (models, history), (others, other_history) = first, second
+    assert history == other_history
+    for model, other in zip(models, others, strict=True):
+        for (name, value), (_, same) in zip(model.state_dict().items(), other.state_dict().items(), strict=True):
+            assert torch.equal(value, same), name
+
+
+@pytest.mark.parametrize("always", [True, False], ids=["a state after every step", "states as they fall due"])
+@pytest.mark.parametrize("train", TRAININGS)
+def test_interrupted_is_as_if_it_had_not_been(train, always, tmp_path, monkeypatch):
+    whole = train(tmp_path / "whole")
+    monkeypatch.setattr(torch.optim, "AdamW", _Interrupting)
+    if always:
+        monkeypatch.setattr(States, "due", lambda self, complete: True)
+    for taken in (1, 4, 5, 0):
+        _Interrupting.left = taken
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts")
+    _Interrupting.left = 99
+    _assert_same(train(tmp_path / "parts"), whole)
+    if always:
+        assert _Interrupting.left == 99 - (12 - 10)
+    _Interrupting.left = 0
+    _assert_same(train(tmp_path / "parts"), whole)
+
+
+def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(tmp_path, capsys):
+    states = States(tmp_path)
+    for step in (5, 10, 15):
+        states.save(step, {"step": step, "weights": torch.full((3,), step)})
+    newest = max(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 2
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert States(tmp_path).load()["step"] == 10
+    assert "set aside" in capsys.readouterr().err
+    assert newest.with_suffix(".damaged").exists()
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"")
+    assert States(tmp_path).load() is None
+
+
+def test_states_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("stages.learning.states.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(torch, "save", lambda state, file: now.__setitem__(0, now[0] + 2))
+    states = States(tmp_path)
+    assert states.due(complete=True)
+    assert not states.due(complete=False)
+    states.save(1, {})
+    now[0] += 39
+    assert not states.due(complete=True)
+    now[0] += 2
+    assert states.due(complete=True)
+    assert not states.due(complete=False)
+    now[0] += 300
+    assert states.due(complete=False)
