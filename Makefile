@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup repro test verify lock
+.PHONY: help setup repro test verify clean-scratch lock
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: setup  ## run every test
 
 verify: setup  ## check that data and weights are the bytes that dvc.lock recorded
 	$(BIN)/python -m stages.verify
+
+clean-scratch: setup  ## show and remove what interrupted runs left to go on from
+	$(BIN)/python -m stages.clean_scratch
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock

@@ -107,9 +107,42 @@ def read_array(path: str | Path, stage: str) -> NDArray:
     """
     path = require(path, stage)
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return np.array(map_array(path))
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): run `dvc repro {stage}` again") from error
+
+
+def map_array(path: str | Path) -> NDArray:
+    """A .npy file, mapped rather than read: one that promises more than it holds is found before memory is asked for.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def require_space(directory: str | Path, size: int, what: str) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        directory: where it is to go; it need not be there yet.
+        size: in bytes.
+        what: for the message.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    place = Path(directory).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise UserError(
+            f"{what} needs {size / 2**20:,.0f} MiB, but {place} has room for {free / 2**20:,.0f}: free some space"
+        )
 
 
 def write_array(path: str | Path, array: NDArray) -> None:

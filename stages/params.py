@@ -95,7 +95,7 @@ class Pretrain(Section):
 
 
 class Embed(Section):
-    images: Annotated[int, Field(ge=10)]
+    images: Annotated[int, Field(ge=10, le=20_000)]
     neighbours: Positive
 
 

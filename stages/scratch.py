@@ -23,7 +23,6 @@ from pathlib import Path
 from stages.files import UserError
 
 SCRATCH = Path(".scratch")
-_PATIENCE = 10.0
 
 
 def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) -> Path:
@@ -46,11 +45,15 @@ def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) ->
 
 
 @contextmanager
-def one_writer(run: str) -> Iterator[None]:
+def one_writer(run: str, patience: float = 10.0) -> Iterator[None]:
     """Hold the lock of a run for the length of the block; a process that dies loses it, however it dies.
 
+    Args:
+        run: its name.
+        patience: seconds to wait for another process that holds it; an orphan stops within that time.
+
     Raises:
-        UserError: another process holds it, and still does after some seconds, in which an orphan would have stopped.
+        UserError: another process holds it still; names it.
     """
     path = SCRATCH / "locks" / run
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +61,11 @@ def one_writer(run: str) -> Iterator[None]:
         if not _locked(file.fileno()):
             file.seek(0)
             holder = file.read().strip() or "another process"
-            print(f"{run}: waiting for {holder}", file=sys.stderr, flush=True)
-            give_up = time.monotonic() + _PATIENCE
+            if patience:
+                print(f"{run}: waiting for {holder}", file=sys.stderr, flush=True)
+            give_up = time.monotonic() + patience
             while not _locked(file.fileno()):
-                if time.monotonic() > give_up:
+                if time.monotonic() >= give_up:
                     raise UserError(
                         f"{holder} is at work on it in this directory: wait for it or stop it, then run again"
                     )

@@ -1,9 +1,7 @@
 """The whole pipeline in a temporary clone, on the smallest preset: what runs, what reruns, what comes out."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from browser import CHROMIUM, opened
 from PIL import Image
 from ruamel.yaml import YAML
-from structure import ROOT
+from workspace import CLASSES, Clone, draw_pictures, new_clone, ran, tiny_params
 
 LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare"}
 METHODS = ("supervised", "probe", "fine_tune", "semi_supervised")
@@ -21,87 +19,13 @@ STUDY = {"study@0.2", "study@1.0"}
 EVERYTHING = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
 
 
-class Clone:
-    """A clone of this project with commands run in it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@example.org",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@example.org",
-        }
-
-    def __call__(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False)
-        assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr if fails else done.stdout
-
-    def repro(self, *more: str) -> set[str]:
-        return ran(self("dvc", "repro", *more))
-
-    def set(self, key: str, value: object) -> None:
-        """Set one parameter."""
-        params = YAML().load((self.path / "params.yaml").read_text())
-        *parents, last = key.split(".")
-        section = params
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-        with (self.path / "params.yaml").open("w") as file:
-            YAML().dump(params, file)
-
-    def bytes(self) -> dict[str, bytes]:
-        """Every result that has to be the same for the same seed: all files that the pipeline wrote, but cost and the report of it."""
-        return {
-            path.relative_to(self.path).as_posix(): path.read_bytes()
-            for room in ("data", "models", "metrics", "plots")
-            for path in sorted((self.path / room).rglob("*"))
-            if path.is_file() and path.name not in (".gitignore", "report.html") and "cost" not in path.parts
-        }
-
-
-def ran(output: str) -> set[str]:
-    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
-
-
-def _pictures(path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for split, count in (("train/even", 15), ("train/odd", 15), ("test/even", 10), ("test/odd", 10), ("unlabeled", 70)):
-        (path / split).mkdir(parents=True)
-        for number in range(count):
-            stripes = (np.arange(20) // 3 % 2)[:, None, None] * np.ones((20, 20, 3)) * 200
-            picture = (stripes if "even" in split or number % 2 else stripes.transpose(1, 0, 2)) + rng.random(
-                (20, 20, 3)
-            ) * 50
-            Image.fromarray(picture.astype(np.uint8)).save(path / split / f"{number}.png")
-
-
-def _clone(path: Path) -> Clone:
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in files.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, path / name)
-    clone = Clone(path)
-    clone("git", "init", "-q", "-b", "main")
-    return clone
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A clone in which the pipeline has run once and its results are committed, and which stages ran."""
-    _pictures(tmp_path_factory.mktemp("own") / "pictures")
-    clone = _clone(tmp_path_factory.mktemp("clone"))
-    params = YAML(typ="safe").load((ROOT / "tests" / "tiny.yaml").read_text())
-    params["dataset"]["path"] = str(next(tmp_path_factory.getbasetemp().glob("own*/pictures")))
-    with (clone.path / "params.yaml").open("w") as file:
-        YAML().dump(params, file)
+    pictures = tmp_path_factory.mktemp("own") / "pictures"
+    draw_pictures(pictures)
+    clone = new_clone(tmp_path_factory.mktemp("clone"))
+    clone.write(tiny_params(pictures))
     (clone.path / "dvc.lock").unlink(missing_ok=True)
     clone("git", "add", "-A")
     clone("git", "commit", "-qm", "begin")
@@ -136,7 +60,7 @@ def test_results_have_the_documented_form(finished):
         assert (row["labels"], row["test_images"]) == (6, 20)
         predicted = pd.read_csv(clone.path / f"plots/predictions/{method}.csv")
         assert list(predicted) == ["actual", "predicted", "confidence"]
-        assert list(predicted["actual"]) == ["even"] * 10 + ["odd"] * 10
+        assert list(predicted["actual"]) == [CLASSES[0]] * 10 + [f"'{CLASSES[1]}"] * 10
         assert (predicted["actual"] == predicted["predicted"]).mean() == pytest.approx(row["accuracy"])
         for ratio, labels in (("0.2", 6), ("1.0", 30)):
             study = json.loads((clone.path / f"metrics/study/{ratio}.json").read_text())
@@ -201,14 +125,14 @@ def test_same_seed_same_bytes(clone):
 
 def test_nothing_but_the_evaluation_sees_the_test_images(clone):
     before = clone.bytes()
-    pictures = Path(YAML(typ="safe").load((clone.path / "params.yaml").read_text())["dataset"]["path"])
+    pictures = Path(clone.params()["dataset"]["path"])
     poisoned = clone.path.parent / "poisoned"
     shutil.copytree(pictures, poisoned)
     rng = np.random.default_rng(1)
     for path in (poisoned / "test").rglob("*.png"):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
     for number in range(7):
-        (poisoned / f"test/even/{number}.png").rename(poisoned / f"test/odd/more{number}.png")
+        (poisoned / "test" / CLASSES[0] / f"{number}.png").rename(poisoned / "test" / CLASSES[1] / f"more{number}.png")
     clone.set("dataset.path", str(poisoned))
     clone.repro("--force")
     after = clone.bytes()

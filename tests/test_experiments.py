@@ -16,8 +16,8 @@ def _csv(sizes):
     for number, size in enumerate(sizes):
         row = {"Experiment": f"run-{number}", "rev": f"{number:07x}", "unlabeled.size": size}
         for place, method in enumerate(METHODS):
-            row |= {f"metrics/compare.json:{method}.accuracy": 0.5 + 0.1 * place + 0.01 * number}
-            row |= {f"metrics/compare.json:{method}.test_images": 1000, f"metrics/compare.json:{method}.labels": 50}
+            row |= {f"metrics/{method}.json:accuracy": 0.5 + 0.1 * place + 0.01 * number}
+            row |= {f"metrics/{method}.json:test_images": 1000, f"metrics/{method}.json:labels": 50}
         rows.append(row)
     return io.StringIO(pd.DataFrame(rows).to_csv(index=False))
 
@@ -41,5 +41,5 @@ def test_table_has_one_row_per_experiment():
 def test_what_cannot_be_shown_is_said():
     with pytest.raises(UserError, match="colour is not a column"):
         read_experiments(_csv([1]), "colour")
-    with pytest.raises(UserError, match="no experiment with a comparison"):
+    with pytest.raises(UserError, match="no experiment with results"):
         read_experiments(io.StringIO("Experiment,rev,unlabeled.size\n,main,\n"), "unlabeled.size")

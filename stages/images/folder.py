@@ -3,17 +3,36 @@
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from stages.files import UserError
 from stages.images.layout import new_images
 from stages.progress import progress
 
 _CHUNK = 512
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_LARGE_PIXELS, _MOST_PIXELS = 8_000_000, 64_000_000
+_ONE_LARGE_PICTURE = Lock()
+_TURNS = dict(
+    enumerate(
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        start=2,
+    )
+)
 
 
 def read_folder(path: str | Path, size: int, directory: str | Path) -> None:
@@ -63,7 +82,7 @@ def _classes(split: Path) -> dict[str, list[Path]]:
 def _pictures(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise UserError(f"{directory} is not there: dataset.path needs train/<class>/, test/<class>/ and unlabeled/")
-    endings = Image.registered_extensions()
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in _FORMATS}
     found = sorted(
         path
         for path in directory.rglob("*")
@@ -90,33 +109,40 @@ def _read_all(pictures: list[Path], array: NDArray[np.uint8], name: str) -> None
 def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
     """One picture as (size, size, 3) RGB bytes.
 
+    Large ones are decoded one at a time, so that memory stays bounded however many threads read.
+
     Raises:
-        UserError: it is broken, or so large that it looks like an attack.
+        UserError: it is broken, or would have more than 64 million pixels in memory (of a JPEG, 89 million on disk).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=_FORMATS) as picture:
+                large = picture.width * picture.height > _LARGE_PIXELS
                 picture.draft("RGB", (size, size))
-                upright = ImageOps.exif_transpose(picture)
-                return np.asarray(ImageOps.fit(_as_rgb(upright), (size, size), Image.Resampling.LANCZOS))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}): mend or remove it") from error
+                if picture.width * picture.height > _MOST_PIXELS:
+                    raise ValueError(f"it has {picture.width} x {picture.height} pixels")
+                with _ONE_LARGE_PICTURE if large else nullcontext():
+                    return np.asarray(_small_rgb(picture, size))
+    except Exception as error:  # Decoders raise anything when they meet a broken or forged file.
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as a picture ({cause}): mend or remove it") from error
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
+def _small_rgb(picture: Image.Image, size: int) -> Image.Image:
+    """The central square resized, before anything else is done with it, since that is what costs memory; upright, and on white."""
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, np.float64)
-        scale = 257 if picture.mode.startswith("I") else max(values.max() / 255, 1e-12)
-        return Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+        values = np.asarray(_square(picture.convert("I").convert("F") if picture.mode != "F" else picture, size))
+        scale = max(values.max() / 255, 1e-12) if picture.mode == "F" else 257
+        small = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    else:
+        mode = "RGBA" if picture.has_transparency_data else "RGB"
+        small = _square(picture if picture.mode == mode else picture.convert(mode), size)
+    if small.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
+    return small if turn is None else small.transpose(turn)
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files import UserError, replacing, require, write_json
+from stages.files import UserError, map_array, replacing, require, require_space, write_json
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ImageSet:
     def _open(self, name: str) -> NDArray:
         path = self.directory / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            array = map_array(path)
+        except ValueError as error:
             raise UserError(f"{path} cannot be read ({error}): delete it and run `dvc repro download`") from error
         if array.shape != self.shapes[name]:
             raise UserError(
@@ -95,8 +95,9 @@ class ImageSetWriter:
         """A new array on disk, `<name>.npy`, to be filled in place; it need never be in memory as a whole.
 
         Raises:
-            OSError: there is no room for it. Room is taken at once, since a mapped write cannot report that it is missing.
+            UserError: there is no room for it. Room is taken at once, since a mapped write cannot report that it is missing.
         """
+        require_space(self.directory, int(np.prod(shape)) * np.dtype(dtype).itemsize, f"{name}.npy")
         self.shapes[name] = list(shape)
         path = self.directory / f"{name}.npy"
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

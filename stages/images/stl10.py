@@ -1,6 +1,7 @@
 """STL-10 (Coates, Ng and Lee 2011) from its official binary archive, read as a stream."""
 
 import gzip
+import io
 import re
 import tarfile
 import zlib
@@ -19,11 +20,16 @@ from stages.images.transfer import fetch, file_md5
 from stages.progress import progress
 
 SIZE = 96
+URL = STL10.url.replace("http://", "https://")
 _IMAGE_BYTES = 3 * SIZE * SIZE
 _CHUNK = 512
 _IMAGES = {"train_X.bin": "train", "test_X.bin": "test", "unlabeled_X.bin": "unlabeled"}
 _LABELS = {"train_y.bin": "train_labels", "test_y.bin": "test_labels"}
 _TEXTS = (STL10.class_names_file, STL10.folds_list_file)
+_MOST_IMAGES = 200_000
+_MOST_BYTES = dict.fromkeys(_IMAGES, _MOST_IMAGES * _IMAGE_BYTES) | dict.fromkeys(_LABELS, _MOST_IMAGES)
+_MOST_OTHER_BYTES = _HEADER_BYTES = 1 << 20
+_MOST_MEMBERS = 100
 
 
 def find_archive(path: str | None, url: str | None, md5: str | None, scratch: Path) -> Path:
@@ -40,7 +46,7 @@ def find_archive(path: str | None, url: str | None, md5: str | None, scratch: Pa
     """
     md5 = md5 or STL10.tgz_md5
     if path is None:
-        return fetch(url or STL10.url, scratch / STL10.filename, md5)
+        return fetch(url or URL, scratch / STL10.filename, md5)
     archive = Path(path) / STL10.filename if Path(path).is_dir() else Path(path)
     if not archive.is_file():
         raise UserError(
@@ -60,7 +66,8 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
         directory: where the image set goes.
 
     Raises:
-        UserError: it is not an archive, a member lies outside its directory, or one is missing or of a wrong length.
+        UserError: it is not an archive, has more or larger members than a data set of this kind can have, one lies outside its
+            directory, is missing or of a wrong length.
     """
     texts: dict[str, list[str]] = {}
     classes: list[str] = []
@@ -88,17 +95,42 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
 def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, OverflowError) as error:
         raise UserError(f"{archive} is not a readable tar.gz archive ({error}): fetch it again") from error
 
 
+class _Metered(io.RawIOBase):
+    """A stream that gives no more bytes than were allowed: headers that unpack to gigabytes end here, and not in memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._left = stream, _HEADER_BYTES
+
+    def allow(self, count: int) -> None:
+        """Let `count` bytes more through, and as much as headers may need."""
+        self._left += count + _HEADER_BYTES
+
+    def read(self, count: int = -1) -> bytes:
+        content = self._stream.read(count)
+        self._left -= len(content)
+        if self._left < 0:
+            raise tarfile.ReadError("it holds more bytes than its members account for")
+        return content
+
+
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with tarfile.open(archive, "r|gz") as tar:
-        for member in tar:
+    with gzip.open(archive) as unpacked:
+        stream = _Metered(unpacked)
+        tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115
+        for number, member in enumerate(tar):
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts:
                 raise UserError(f"{archive}: member {member.name!r} would land outside its directory: refused")
-            if member.isfile() and path.name in {*_IMAGES, *_LABELS, *_TEXTS}:
+            if number == _MOST_MEMBERS or not 0 <= member.size <= _MOST_BYTES.get(path.name, _MOST_OTHER_BYTES):
+                raise UserError(
+                    f"{archive}: member {member.name!r} is more than an archive of STL-10 can hold: refused"
+                )
+            stream.allow(member.size)
+            if member.isreg() and path.name in {*_IMAGES, *_LABELS, *_TEXTS}:
                 yield path.name, member.size, tar.extractfile(member)
 
 

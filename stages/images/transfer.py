@@ -1,12 +1,11 @@
 """Fetching one large file: resumed where it broke off, verified before anyone reads it."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import requests
 
-from stages.files import UserError
+from stages.files import UserError, require_space
 from stages.progress import progress
 
 _CHUNK = 1 << 16
@@ -64,11 +63,7 @@ def _append(url: str, part: Path) -> None:
         if answer.status_code != 206:
             have = 0
         rest = int(answer.headers.get("Content-Length", 0))
-        free = shutil.disk_usage(part.parent).free
-        if rest > free:
-            raise UserError(
-                f"{url}: {rest:,} bytes are to come, but {part.parent} has room for {free:,}: free some space"
-            )
+        require_space(part.parent, rest, f"the rest of {url}")
         arrived = 0
         with (
             part.open("ab" if have else "wb") as file,

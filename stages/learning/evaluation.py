@@ -15,7 +15,7 @@ from stages.learning.training import on_device
 def predict(model: Classifier, images: ImageSet, size: int) -> pd.DataFrame:
     """Predictions of a finished classifier for every test image, in test order; see `predictions`.
 
-    Nothing may be chosen by what this returns: it is the only place where test images are read.
+    Nothing may be chosen by what this returns: beside it test images are only shown, in the report.
 
     Args:
         model: on any device.

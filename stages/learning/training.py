@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.files import UserError
+from stages.files import UserError, require_space
 from stages.images.layout import ImageSet
 from stages.learning.checkpoints import save_weights
 from stages.learning.states import States
@@ -150,6 +150,10 @@ def optimise(
         fused=True,
     )
     states, trained = States(scratch / title), nn.ModuleList(modules)
+    # Two states are kept while a third is written, each with the weights and AdamW's two averages of their gradients.
+    require_space(
+        scratch, 9 * sum(weight.nbytes for weight in weights), f"what {title} keeps to go on after an interruption"
+    )
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
     unseen, done, before = 0, 0, 0.0

@@ -40,13 +40,13 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     for _, experiment in table.dropna(subset=[column]).drop_duplicates(column).iterrows():
         for method in METHODS:
             share, total, labels = (
-                experiment.get(f"metrics/compare.json:{method}.{key}") for key in ("accuracy", "test_images", "labels")
+                experiment.get(f"metrics/{method}.json:{key}") for key in ("accuracy", "test_images", "labels")
             )
             if pd.notna(share):
                 low, high = wilson(round(share * total), int(total))
                 rows.append([experiment[column], method, share, low, high, int(labels)])
     if not rows:
-        raise UserError("no experiment with a comparison is listed: run some with `dvc exp run` first")
+        raise UserError("no experiment with results is listed: run some with `dvc exp run` first")
     found = pd.DataFrame(rows, columns=["value", "method", "accuracy", "low", "high", "labels"])
     return found.sort_values("value", kind="stable", ignore_index=True)
 

@@ -20,12 +20,19 @@ TITLES = {
     "semi_supervised": "Semi-supervised",
 }
 METHODS = tuple(TITLES)
+_FORMULAE = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table without its index, whole or not at all."""
+    """Write a table without its index, whole or not at all.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it, which spreadsheets take for a sign of plain text.
+    """
+    guarded = table.map(
+        lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULAE, "'")) else cell
+    )
     with replacing(path) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+        guarded.to_csv(aside, index=False, lineterminator="\n")
 
 
 def record_training(stage: str, trained: Trained) -> None:
@@ -87,11 +94,13 @@ def collapse_warning(state: dict) -> str:
 
 def read_predictions(method: str) -> pd.DataFrame:
     """The test predictions that the stage `method` wrote."""
-    return pd.read_csv(
+    table = pd.read_csv(
         require(f"plots/predictions/{method}.csv", method),
         dtype={"actual": str, "predicted": str},
         keep_default_na=False,
     )
+    names = ["actual", "predicted"]
+    return table.assign(**{column: table[column].str.removeprefix("'") for column in names})
 
 
 def read_history(stage: str) -> pd.DataFrame:
