@@ -38,10 +38,10 @@ HOW = ("killed", "interrupted", "orphaned", "experiment")
 class Interruptions:
     """A clone in which one stage is interrupted again and again."""
 
-    def __init__(self, place: Path, stage: str, how: str) -> None:
+    def __init__(self, place: Path, stage: str) -> None:
         draw_pictures(place / "pictures", unlabeled=400)
         (place / "clone").mkdir()
-        self.clone, self.stage, self.how = new_clone(place / "clone"), stage, how
+        self.clone, self.stage = new_clone(place / "clone"), stage
         self.record = place / "steps"
         launcher = f"{sys.executable} {ROOT / 'tests' / 'recorded_steps.py'}"
         self.clone.environment |= {"LAUNCH": launcher, "STEPS": str(self.record)}
@@ -54,20 +54,26 @@ class Interruptions:
         self.clone("dvc", "repro", stage)
         self.clone("git", "add", "-A")
         self.clone("git", "commit", "-qm", "results")
-        self.record.unlink()
-        run = ["dvc", "exp", "run", "-S", "seed=1"] if how == "experiment" else ["dvc", "repro"]
-        self.command = [*run, "--single-item", "--force", stage]
-        began = time.monotonic()
-        self.clone(*self.command)
-        self.seconds = time.monotonic() - began
-        self.whole, self.steps = self.clone.bytes(), len(self._recorded())
-        assert not self._kept()
 
-    def once(self, moment: float) -> str:
+    def whole(self, how: str) -> tuple[dict[str, bytes], int, float]:
+        """An uninterrupted run: the bytes that come out, the steps that it takes, and the seconds."""
+        self.record.unlink(missing_ok=True)
+        began = time.monotonic()
+        self.clone(*self._command(how))
+        seconds = time.monotonic() - began
+        assert not self._kept()
+        return self.clone.bytes(), len(self._recorded()), seconds
+
+    def once(self, how: str, moment: float, expected: dict[str, bytes], steps: int) -> str:
         """Interrupt the stage after `moment` seconds, run it again, and compare.
 
+        Args:
+            how: one of HOW.
+            moment: in seconds from the start of DVC.
+            expected, steps: what `whole` returned.
+
         Returns:
-            how much was done twice; empty where it was over before.
+            how much was done twice; empty where the run was over before.
 
         Raises:
             AssertionError: other bytes came out, two processes trained at a time, or more than an epoch was done twice.
@@ -75,7 +81,7 @@ class Interruptions:
         self.record.unlink(missing_ok=True)
         self.clone("git", "checkout", "-q", "params.yaml")
         first = subprocess.Popen(
-            self.command,
+            self._command(how),
             cwd=self.clone.path,
             env=self.clone.environment,
             stdout=subprocess.DEVNULL,
@@ -85,24 +91,27 @@ class Interruptions:
         time.sleep(moment)
         if first.poll() is not None:
             return ""
-        if self.how == "orphaned":
+        if how == "orphaned":
             first.terminate()
         else:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(first.pid, signal.SIGINT if self.how == "interrupted" else signal.SIGKILL)
+                os.killpg(first.pid, signal.SIGINT if how == "interrupted" else signal.SIGKILL)
         first.wait()
         kept = self._kept()
-        self.clone(*self.command)
-        steps = self._recorded()
-        processes = [process for process, _ in steps]
+        self.clone(*self._command(how))
+        taken = self._recorded()
+        processes = [process for process, _ in taken]
         assert processes == sorted(processes, key=processes.index), "two processes trained at the same time"
         now = self.clone.bytes()
-        assert [name for name in self.whole.keys() | now.keys() if self.whole.get(name) != now.get(name)] == []
-        twice = len(steps) - self.steps
-        allowed = STEPS_PER_EPOCH.get(self.stage, self.steps)
-        assert twice <= allowed, f"{twice} of {self.steps} steps were done twice"
+        assert [name for name in expected.keys() | now.keys() if expected.get(name) != now.get(name)] == []
+        twice = len(taken) - steps
+        assert twice <= STEPS_PER_EPOCH.get(self.stage, steps), f"{twice} of {steps} steps were done twice"
         assert not self._kept()
-        return f"after {moment:4.1f} of {self.seconds:.1f} s: {twice} of {self.steps} steps done twice, {'a' if kept else 'no'} state kept"
+        return f"after {moment:4.1f} s: {twice} of {steps} steps done twice, {'a' if kept else 'no'} state was kept"
+
+    def _command(self, how: str) -> list[str]:
+        run = ["dvc", "exp", "run", "-S", "seed=1"] if how == "experiment" else ["dvc", "repro"]
+        return [*run, "--single-item", "--force", self.stage]
 
     def _recorded(self) -> list[tuple[int, float]]:
         return read_steps(self.record.read_bytes()) if self.record.exists() else []
@@ -114,13 +123,17 @@ class Interruptions:
 def main(how: str, stage: str, times: int) -> None:
     draw = random.Random(f"{how} {stage}")
     with tempfile.TemporaryDirectory() as place:
-        interruptions = Interruptions(Path(place), stage, how)
+        interruptions = Interruptions(Path(place), stage)
+        expected, steps, seconds = interruptions.whole(how)
         done = 0
         while done < times:
-            said = interruptions.once(draw.uniform(0, interruptions.seconds))
+            said = interruptions.once(how, draw.uniform(0, seconds), expected, steps)
             done += bool(said)
             print(f"{how} {stage} {done}: {said or 'it was over before, drawn again'}", flush=True)
-    print(f"{done} of {times} times {how}, {stage} ended in the bytes of the uninterrupted run", flush=True)
+    print(
+        f"{done} of {times} times {how}, {stage} ended in the bytes of the uninterrupted run ({seconds:.1f} s)",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """The whole pipeline in a temporary clone, on the smallest preset: what runs, what reruns, what comes out."""
 
+import fcntl
 import json
 import shutil
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +266,53 @@ def test_a_stage_before_its_turn_says_what_to_run(clone):
         output.strip().splitlines()[-1]
         == "supervised: data/labeled.npy is missing: run `dvc repro label`, or `python -m stages.label`, first"
     )
+
+
+@contextmanager
+def mounted(path: Path, options: str):
+    """An empty file system of its own at `path`, where this machine lets one be mounted."""
+    path.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("room", "options", "complaint"),
+    [
+        (".scratch", "size=1m", "pretrain: what pretrain keeps to go on after an interruption needs"),
+        (".scratch", "ro", "pretrain: Read-only file system"),
+        ("models", "size=1m", "pretrain: No space left on device"),
+        ("models", "ro", "pretrain: Read-only file system"),
+    ],
+)
+def test_a_full_or_locked_disk_is_said_and_nothing_is_lost(clone, room, options, complaint):
+    before = clone.bytes()
+    stage = (sys.executable, "-m", "stages.pretrain")
+    with mounted(clone.path / room, options):
+        output = clone(*stage, fails=True)
+        assert "Traceback" not in output
+        assert complaint in output.strip().splitlines()[-1]
+    assert clone.bytes() == before
+    again = subprocess.run(stage, cwd=clone.path, env=clone.environment, capture_output=True, text=True, check=True)
+    assert ("going on after" in again.stderr) == (room == "models")
+    assert clone.bytes() == before
+    assert not list((clone.path / ".scratch").glob("pretrain/*"))
+
+
+def test_what_interrupted_runs_left_is_shown_and_removed(clone):
+    left = clone.path / ".scratch" / "study@0.2" / "0123456789abcdef"
+    left.mkdir(parents=True)
+    (left / "state").write_bytes(bytes(3 << 20))
+    clean = (sys.executable, "-m", "stages.clean_scratch")
+    with (clone.path / ".scratch" / "locks" / "study@0.2").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert clone(*clean).strip().endswith("kept: its run is at work")
+    output = clone(*clean)
+    assert "3.0 MiB" in output
+    assert output.strip().endswith("study@0.2  removed")
+    assert clone(*clean) == ""

@@ -1,15 +1,23 @@
 """A training that was interrupted ends in the same bytes as one that was not."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from interruptions import Interruptions
+from structure import ROOT
 
+from stages.files import UserError
 from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain
 from stages.learning.encoders import build_projector
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.states import States
 from stages.learning.supervised import new_classifier, train_supervised
+from stages.scratch import one_writer, run_directory
 
 STRONG = ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8)
 WEAK = ViewRecipe(16, crop_min=0.8, flip=True)
@@ -142,3 +150,59 @@ def test_states_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
     assert not states.due(complete=False)
     now[0] += 300
     assert states.due(complete=False)
+
+
+def test_the_newest_state_is_the_one_of_the_last_step_whatever_the_clock_says(tmp_path):
+    states = States(tmp_path)
+    for step in (9, 10):
+        states.save(step, {"step": step})
+    os.utime(max(tmp_path.iterdir()), (0, 0))
+    assert States(tmp_path).load()["step"] == 10
+
+
+def test_states_are_of_one_code_one_data_and_one_set_of_parameters(tmp_path):
+    code, data = tmp_path / "code.py", tmp_path / "data"
+    code.write_text("a")
+    data.mkdir()
+    (data / "x.npy").write_text("b")
+    inputs = [str(code), str(data)]
+    keys = [run_directory("run", {"seed": 0}, inputs), run_directory("run", {"seed": 1}, inputs)]
+    code.write_text("c")
+    keys.append(run_directory("run", {"seed": 0}, inputs))
+    (data / "x.npy").rename(data / "y.npy")
+    keys.append(run_directory("run", {"seed": 0}, inputs))
+    assert len(set(keys)) == 4
+    assert run_directory("run", {"seed": 0}, inputs) == keys[-1]
+
+
+HOLD = """
+import sys, time
+from stages.scratch import one_writer
+with one_writer("run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_writer_says_who_the_first_is_and_a_killed_one_leaves_no_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, "-c", HOLD], env=environment, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=rf"process {first.pid} \(since 20\d\d-.*is at work"), one_writer("run", 0.5):
+        pass
+    with one_writer("another run", 0):
+        pass
+    first.kill()
+    first.wait()
+    with one_writer("run", 0):
+        pass
+
+
+@pytest.mark.timeout(900)
+def test_a_stage_goes_on_after_a_kill_and_an_orphan_makes_room(tmp_path):
+    """One of each; `python tests/interruptions.py` does it at many random moments."""
+    interruptions = Interruptions(tmp_path, "pretrain")
+    expected, steps, seconds = interruptions.whole("killed")
+    for how in ("killed", "orphaned"):
+        assert "steps done twice" in interruptions.once(how, 0.75 * seconds, expected, steps)

@@ -178,7 +178,7 @@ def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
             ax=axes,
             vmin=0,
             vmax=1,
-            cmap="cividis",
+            cmap="Blues",
             square=True,
             cbar=False,
             xticklabels=ticks,
@@ -203,9 +203,12 @@ def curves_figure(histories: dict[str, pd.DataFrame]) -> Figure:
             terms = terms[:1]
         for term, style in zip(terms, ("-", "--", ":", "-.", (0, (5, 1))), strict=False):
             axes.plot(rows[steps], rows[term], linestyle=style, label=term.replace("_", " "), linewidth=2)
-        axes.set(title=titles[stage], xlabel=steps, ylabel="training loss", ylim=(0, None))
+        above = 1.5 if len(terms) > 1 else 1.05
+        axes.set(
+            title=titles[stage], xlabel=steps, ylabel="training loss", ylim=(0, above * rows[terms].max(axis=None))
+        )
         if len(terms) > 1:
-            axes.legend(frameon=True)
+            axes.legend(loc="upper right", ncols=2, frameon=False)
     return figure
 
 
@@ -362,7 +365,8 @@ def _draw_layout(
             marker=MARKS[number % len(MARKS)],
             label=name,
             alpha=0.85,
-            linewidth=0,
+            edgecolor="0.3",
+            linewidth=0.3,
         )
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
 

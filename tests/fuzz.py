@@ -1,0 +1,205 @@
+"""Feed broken and forged files to whatever reads them: each is read or refused in one line, within 10 seconds and 1 GB.
+
+python tests/fuzz.py archives 2000
+
+What: archives, pictures, parameters, arrays, weights.
+"""
+
+import gzip
+import io
+import resource
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from archives import contents
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from structure import ROOT
+
+from stages.files import UserError, read_array
+from stages.images.folder import read_picture
+from stages.images.stl10 import unpack_stl10
+from stages.learning.checkpoints import load_classifier, save_classifier
+from stages.learning.supervised import new_classifier
+from stages.params import load_params
+
+MOST_MEMORY = 1 << 30
+_NASTY = (
+    b"\xff" * 8,
+    b"\x00" * 8,
+    b"\x7f\xff\xff\xff",
+    b"777777777777",
+    b"-1",
+    b"1e999",
+    b"&a [*a, *a]",
+    b"../../x",
+    b"/etc/x",
+)
+
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "write", "cut", "insert", "drop", "repeat"]),
+        st.floats(0, 1, exclude_max=True) | st.integers(0, 1023),
+        st.integers(0, 255),
+        st.sampled_from(_NASTY),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def mutated(content: bytes, changes: list[tuple[str, float | int, int, bytes]]) -> bytes:
+    """The content with some bytes changed, lost, added or said twice."""
+    data = bytearray(content)
+    for kind, place, value, nasty in changes:
+        at = min(place if isinstance(place, int) else int(place * len(data)), max(len(data) - 1, 0))
+        if kind == "flip" and data:
+            data[at] ^= value or 1
+        elif kind == "write":
+            data[at : at + len(nasty)] = nasty
+        elif kind == "cut":
+            del data[at:]
+        elif kind == "insert":
+            data[at:at] = nasty
+        elif kind == "drop":
+            del data[at : at + value]
+        else:
+            data[at:at] = data[at : at + 512]
+    return bytes(data)
+
+
+def _tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in contents(train=20, test=10, unlabeled=3).items():
+            member = tarfile.TarInfo(f"stl10_binary/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(bytes(len(content)) if name.endswith("X.bin") else content))
+    return stream.getvalue()
+
+
+def _pictures() -> dict[str, bytes]:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8))
+    found = {}
+    for ending, mode, more in (
+        ("jpg", "RGB", {}),
+        ("jpeg", "CMYK", {"progressive": True}),
+        ("png", "RGBA", {}),
+        ("gif", "P", {}),
+        ("bmp", "RGB", {}),
+        ("tif", "RGB", {"compression": "tiff_lzw"}),
+        ("tiff", "I;16", {}),
+        ("webp", "RGB", {}),
+        ("ppm", "RGB", {}),
+        ("jp2", "RGB", {}),
+        ("avif", "RGB", {}),
+    ):
+        stream = io.BytesIO()
+        converted = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
+        converted.save(stream, Image.registered_extensions()[f".{ending}"], **more)
+        found[ending] = stream.getvalue()
+    return found
+
+
+def archives(place: Path) -> Callable:
+    plain = _tar()
+    packed = gzip.compress(plain, 1, mtime=0)
+    path = place / "in" / "archive.tar.gz"
+    path.parent.mkdir()
+
+    @given(inside=st.booleans(), changes=edits)
+    def run(inside, changes):
+        path.write_bytes(gzip.compress(mutated(plain, changes), 1, mtime=0) if inside else mutated(packed, changes))
+        _reads_or_refuses(unpack_stl10, path, place / "out" / "images")
+        assert {p.name for p in place.iterdir()} <= {"in", "out"}
+        assert not (place / "out").exists() or {p.name for p in (place / "out").iterdir()} <= {"images"}
+
+    return run
+
+
+def pictures(place: Path) -> Callable:
+    whole = _pictures()
+
+    @given(ending=st.sampled_from(sorted(whole)), changes=edits)
+    def run(ending, changes):
+        path = place / f"picture.{ending}"
+        path.write_bytes(mutated(whole[ending], changes))
+        _reads_or_refuses(read_picture, path, 16)
+
+    return run
+
+
+def parameters(place: Path) -> Callable:
+    whole = (ROOT / "params.yaml").read_bytes()
+
+    @given(changes=edits)
+    def run(changes):
+        (place / "params.yaml").write_bytes(mutated(whole, changes))
+        _reads_or_refuses(load_params, place / "params.yaml")
+
+    return run
+
+
+def arrays(place: Path) -> Callable:
+    path = place / "labels.npy"
+    np.save(path, np.arange(100))
+    whole = path.read_bytes()
+
+    @given(changes=edits)
+    def run(changes):
+        path.write_bytes(mutated(whole, changes))
+        _reads_or_refuses(read_array, path, "label")
+
+    return run
+
+
+def weights(place: Path) -> Callable:
+    path = place / "model.safetensors"
+    save_classifier(new_classifier("narrow", "conv3", 2, 0), ("a", "b"), path)
+    whole = path.read_bytes()
+
+    @given(changes=edits)
+    def run(changes):
+        path.write_bytes(mutated(whole, changes))
+        _reads_or_refuses(load_classifier, path)
+
+    return run
+
+
+read, refused, lines = [], [], []
+
+
+def _reads_or_refuses(reader: Callable, *arguments: object) -> None:
+    try:
+        reader(*arguments)
+        read.append(1)
+    except UserError as error:
+        lines.append(str(error).count("\n"))
+        refused.append(1)
+
+
+def main(what: str, times: int) -> None:
+    torch.set_num_threads(1)
+    checks = settings(
+        max_examples=times,
+        deadline=10_000,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    with tempfile.TemporaryDirectory() as place:
+        checks(globals()[what](Path(place)))()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"{len(read)} {what} were read and {len(refused)} refused, with {peak / 2**20:,.0f} MiB at most")
+    assert peak < MOST_MEMORY
+    assert not any(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
