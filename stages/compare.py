@@ -22,6 +22,7 @@ from stages.reporting.figures import (
 from stages.reporting.records import METHODS, describe, read_history, read_predictions, score, write_csv
 from stages.reporting.report import illustrations, report_page
 from stages.reporting.statistics import (
+    by_method,
     calibration_error,
     class_accuracy,
     efficiency_table,
@@ -51,7 +52,7 @@ def main(params: Declared) -> str:
 
     write_json("metrics/compare.json", rows)
     write_csv(classes, "plots/class_accuracy.csv")
-    write_csv(efficiency, "plots/label_efficiency.csv")
+    write_csv(by_method(efficiency), "plots/label_efficiency.csv")
     write_text("plots/comparison.md", comparison_page(rows, differences, efficiency, needed))
     figures = {
         "comparison": accuracy_figure(rows),

@@ -31,6 +31,13 @@ def test_experiments_are_ordered_by_what_they_vary():
     assert axis_figure(found, "unlabeled.size").axes[0].get_xlabel().startswith("unlabeled.size")
 
 
+def test_commits_without_results_are_passed_over():
+    table = pd.read_csv(_csv([100, 500]), dtype=str)
+    table.iloc[1, 3:] = "!"
+    found = read_experiments(io.StringIO(table.to_csv(index=False)), "unlabeled.size")
+    assert set(found["value"]) == {100}
+
+
 def test_table_has_one_row_per_experiment():
     lines = as_markdown(read_experiments(_csv([100, 500]), "Experiment"), "Experiment").splitlines()
     assert len(lines) == 4

@@ -7,6 +7,7 @@ from scipy.stats import binomtest, bootstrap
 
 from stages.learning.evaluation import wilson
 from stages.reporting.statistics import (
+    by_method,
     calibration_error,
     class_accuracy,
     difference_interval,
@@ -162,3 +163,17 @@ def test_several_draws_carry_their_spread():
     assert (row["low"], row["high"]) == pytest.approx(
         (0.74 - 4.303 * 0.04 / 3**0.5, 0.74 + 4.303 * 0.04 / 3**0.5), abs=1e-4
     )
+
+
+def test_efficiency_by_method_has_a_row_per_ratio():
+    row = {"accuracy": 0.5, "seeds": 1, "labels": 10, "test_images": 100}
+    study = {0.1: {"supervised": row, "probe": row | {"accuracy": 0.7}}, 0.2: {"supervised": row, "probe": row}}
+    wide = by_method(efficiency_table(study))
+    assert list(wide) == [
+        "ratio",
+        "labels",
+        "seeds",
+        *(f"{m}{e}" for m in ("supervised", "probe") for e in ("", "_low", "_high")),
+    ]
+    assert wide["probe"].tolist() == [0.7, 0.5]
+    assert (wide["probe_low"] < wide["probe"]).all()

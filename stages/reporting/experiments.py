@@ -29,7 +29,7 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
         in the order of `value`; of experiments alike in `value`, the first.
 
     Raises:
-        UserError: there is no such column, or no experiment in it.
+        UserError: there is no such column, or no experiment in it with results (`!` stands for those that DVC cannot read).
     """
     table = pd.read_csv(csv, dtype={"Experiment": str})
     if column not in table:
@@ -39,9 +39,8 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     rows = []
     for _, experiment in table.dropna(subset=[column]).drop_duplicates(column).iterrows():
         for method in METHODS:
-            share, total, labels = (
-                experiment.get(f"metrics/{method}.json:{key}") for key in ("accuracy", "test_images", "labels")
-            )
+            keys = [f"metrics/{method}.json:{key}" for key in ("accuracy", "test_images", "labels")]
+            share, total, labels = pd.to_numeric(experiment.reindex(keys), errors="coerce")
             if pd.notna(share):
                 low, high = wilson(round(share * total), int(total))
                 rows.append([experiment[column], method, share, low, high, int(labels)])

@@ -28,11 +28,14 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it, which spreadsheets take for a sign of plain text.
     """
-    guarded = table.map(
-        lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULAE, "'")) else cell
-    )
+    texts = table.select_dtypes(exclude="number").columns
+    guarded = table.assign(**{name: table[name].map(_guarded) for name in texts})
     with replacing(path) as aside:
         guarded.to_csv(aside, index=False, lineterminator="\n")
+
+
+def _guarded(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULAE, "'")) else cell
 
 
 def record_training(stage: str, trained: Trained) -> None:

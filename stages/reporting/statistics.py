@@ -118,6 +118,14 @@ def efficiency_table(study: dict[float, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ratio", "labels", "method", "accuracy", "low", "high", "error", "seeds"])
 
 
+def by_method(efficiency: pd.DataFrame) -> pd.DataFrame:
+    """The table of `efficiency_table` with a row per ratio: `ratio`, `labels`, `seeds`, and `<method>`, `<method>_low`, `<method>_high`."""
+    wide = efficiency.pivot(index=["ratio", "labels", "seeds"], columns="method", values=["accuracy", "low", "high"])
+    methods = efficiency["method"].unique()
+    wide.columns = [method if what == "accuracy" else f"{method}_{what}" for what, method in wide.columns]
+    return wide[[f"{m}{end}" for m in methods for end in ("", "_low", "_high")]].reset_index()
+
+
 def labels_needed(efficiency: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
     """How many labels `baseline` needs for what `method` reaches with fewer, read off the line between its ratios.
 
