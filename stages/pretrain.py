@@ -45,7 +45,9 @@ def main(params: Declared, scratch: Path) -> str:
         **settings,
     )
     with replacing("models/pretrain") as directory:
-        shutil.copytree(weights, directory)
+        directory.mkdir()
+        for epoch in kept:
+            shutil.copyfile(weights / f"{epoch}.safetensors", directory / f"{epoch}.safetensors")
         save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
         shown = [read_array(correlations / f"{epoch}.npy", "pretrain") for epoch in kept]
         np.save(directory / "cross_correlation.npy", np.stack(shown))

@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_with_step_and_term_and_keeps_wh
             after_row=lambda row: good.append(model.weight.detach().clone()),
         )
     assert next(steps) == 8
-    assert torch.equal(load_file(tmp_path / "t" / "last_good.safetensors")["0.weight"], good[0])
+    assert torch.equal(load_file(tmp_path / "t" / "last_good.safetensors")["0.weight"], good[1])
 
 
 def test_layouts_are_aligned_and_faithful():

@@ -78,7 +78,6 @@ def pretrain(
             first, second = head(model(twins)).float().chunk(2)
         return weighted_barlow_twins(first, second, redundancy_weight)
 
-    keep(0, model, head)
     trained = optimise(
         losses,
         [model, head],

@@ -16,10 +16,10 @@ _LONGEST = 300.0
 
 
 class States:
-    """The last two states of a training, `<step>-<SHA-256>.pt` in a directory of its own."""
+    """The last two states of a training, `<step>-<SHA-256>.pt` in a directory for each device, since devices round differently."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, device: str) -> None:
+        self.directory = directory / hashlib.sha256(device.encode()).hexdigest()[:8]
         self._written = time.monotonic()
         self._cost = 0.0
 

@@ -133,7 +133,7 @@ def optimise(
         images_per_step: for the rate on the progress bar.
         learning_rate: the step, 0..steps - 1, to the learning rate.
         weight_decay: of weight matrices and kernels.
-        after_step, after_row: called then, the latter with the number of rows so far, and again where a row is trained again.
+        after_step, after_row: called then, the latter with the number of rows so far, 0 before the first; again where a row is trained again.
 
     Raises:
         UserError: a loss is not finite; names step, term, learning rate and the file with the weights before.
@@ -149,7 +149,7 @@ def optimise(
         lr=0.0,
         fused=True,
     )
-    states, trained = States(scratch / title), nn.ModuleList(modules)
+    states, trained = States(scratch / title, device_name(device)), nn.ModuleList(modules)
     # Two states are kept while a third is written, each with the weights and AdamW's two averages of their gradients.
     require_space(
         scratch, 9 * sum(weight.nbytes for weight in weights), f"what {title} keeps to go on after an interruption"
@@ -158,7 +158,7 @@ def optimise(
     pending: list[Tensor] = []
     unseen, done, before = 0, 0, 0.0
     state = states.load()
-    if state is not None and state["device"] == device_name(device):
+    if state is not None:
         trained.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
@@ -167,6 +167,8 @@ def optimise(
         history, pending = state["history"], [terms.to(device) for terms in state["pending"]]
         done, before = state["step"], state["seconds"]
         print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
+    else:
+        after_row(0)
     good = deepcopy(trained.state_dict())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -206,7 +208,6 @@ def optimise(
                 states.save(
                     step + 1,
                     {
-                        "device": device_name(device),
                         "step": step + 1,
                         "seconds": time.perf_counter() - began,
                         "history": history,
