@@ -3,13 +3,12 @@
 import argparse
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Callable
 
 from stages.files import UserError
 from stages.params import declared_inputs, declared_params
-from stages.scratch import one_writer, run_directory, stop_with
+from stages.scratch import finish, one_writer, remove_recorded, run_directory, stop_with
 
 
 def run(main: Callable[..., str], description: str, *, resumes: bool = False, with_ratio: bool = False) -> None:
@@ -19,7 +18,7 @@ def run(main: Callable[..., str], description: str, *, resumes: bool = False, wi
         main: takes the parameters; where `resumes`, the directory in which it keeps what an interrupted run leaves for the next one;
             and the ratio where `with_ratio`.
         description: what `--help` prints.
-        resumes: whether an interrupted run goes on from where it was; what it kept is removed when it succeeds.
+        resumes: whether an interrupted run goes on from where it was; see `finish` for what it kept.
         with_ratio: whether the command takes a label ratio (the stages of the study).
     """
     stage = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
@@ -41,12 +40,13 @@ def run(main: Callable[..., str], description: str, *, resumes: bool = False, wi
         name = "@".join([stage, *arguments])
         with one_writer(name):
             params = declared_params(stage)
+            remove_recorded()
             if resumes:
                 scratch = run_directory(name, params.everything(), declared_inputs(stage))
                 arguments = [scratch, *arguments]
             print(f"{stage}: {main(params, *arguments)}", flush=True)
             if resumes:
-                shutil.rmtree(scratch, ignore_errors=True)
+                finish(scratch, pipeline=bool(pipeline))
     except UserError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 from stages.files import UserError
 
 SCRATCH = Path(".scratch")
+_DONE = "done"
 
 
 def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) -> Path:
@@ -42,6 +44,26 @@ def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) ->
                 digest.update(f"{file}\0{file.stat().st_size}\0".encode())
                 digest.update(file.read_bytes())
     return SCRATCH / run / digest.hexdigest()[:16]
+
+
+def finish(directory: Path, *, pipeline: bool) -> None:
+    """A run has succeeded, and what it kept is to go: at once, or where DVC runs the stages, when DVC has recorded what came out.
+
+    DVC does that after the run has ended. Were it killed in between, it would run the stage again, which then finds all done.
+    """
+    if pipeline:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _DONE).touch()
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_recorded(lock: Path = Path("dvc.lock")) -> None:
+    """Remove what finished runs have kept, where DVC has written its lock since."""
+    recorded = lock.stat().st_mtime_ns if lock.exists() else 0
+    for mark in SCRATCH.glob(f"*/*/{_DONE}"):
+        if mark.stat().st_mtime_ns < recorded:
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 @contextmanager

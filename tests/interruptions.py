@@ -117,7 +117,9 @@ class Interruptions:
         return read_steps(self.record.read_bytes()) if self.record.exists() else []
 
     def _kept(self) -> list[Path]:
-        return list((self.clone.path / ".scratch").glob("*/*/**/*.pt"))
+        """States of runs that are not over."""
+        states = (self.clone.path / ".scratch").glob("*/*/**/*.pt")
+        return [path for path in states if not any((above / "done").exists() for above in path.parents)]
 
 
 def main(how: str, stage: str, times: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from stages.learning.encoders import build_projector
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.states import States
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.scratch import one_writer, run_directory
+from stages.scratch import finish, one_writer, remove_recorded, run_directory
 
 STRONG = ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8)
 WEAK = ViewRecipe(16, crop_min=0.8, flip=True)
@@ -207,3 +208,19 @@ def test_a_stage_goes_on_after_a_kill_and_an_orphan_makes_room(tmp_path):
     expected, steps, seconds = interruptions.whole("killed")
     for how in ("killed", "orphaned"):
         assert "steps done twice" in interruptions.once(how, 0.75 * seconds, expected, steps)
+
+
+def test_what_a_run_kept_goes_when_its_outputs_are_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = Path(".scratch/run/0123")
+    (kept / "states").mkdir(parents=True)
+    finish(kept, pipeline=True)
+    remove_recorded()
+    assert (kept / "states").exists()
+    Path("dvc.lock").touch()
+    os.utime(kept / "done", ns=(0, Path("dvc.lock").stat().st_mtime_ns - 1))
+    remove_recorded()
+    assert not kept.exists()
+    kept.mkdir()
+    finish(kept, pipeline=False)
+    assert not kept.exists()

@@ -112,7 +112,7 @@ def optimise(
     after_step: Callable[[], None] = lambda: None,
     after_row: Callable[[int], None] = lambda row: None,
 ) -> Trained:
-    """Minimise the sum of `losses()` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
+    """Minimise the sum of the `losses` by AdamW (Loshchilov and Hutter 2019) for a number of steps.
 
     Biases and normalisation weights are not decayed. Kernels are the repeatable ones. On a GPU losses stay on the device and are
     looked at every 50 steps, so that it need not wait; on a CPU, where looking costs nothing, at every step.
@@ -169,7 +169,7 @@ def optimise(
         print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
     else:
         after_row(0)
-    good = deepcopy(trained.state_dict())
+    good = done, deepcopy(trained.state_dict())
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter() - before
@@ -202,7 +202,7 @@ def optimise(
                 history.append(row | {"learning_rate": rate})
                 bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 pending.clear()
-                good = deepcopy(trained.state_dict())
+                good = step + 1, deepcopy(trained.state_dict())
                 after_row(len(history))
             if due:
                 states.save(
@@ -232,7 +232,13 @@ def optimise(
 
 
 def _require_finite(
-    pending: list[Tensor], unseen: int, names: list[str], where: str, step: int, good: dict[str, Tensor], path: Path
+    pending: list[Tensor],
+    unseen: int,
+    names: list[str],
+    where: str,
+    step: int,
+    good: tuple[int, dict[str, Tensor]],
+    path: Path,
 ) -> None:
     """Stop at the first loss term that is not finite, and keep the weights from before.
 
@@ -242,7 +248,7 @@ def _require_finite(
         names: of the terms.
         where: for the message.
         step: counted from 0.
-        good: the weights before this row.
+        good: steps that were taken before this row, and the weights then.
         path: where they go.
 
     Raises:
@@ -252,8 +258,8 @@ def _require_finite(
     if found.all():
         return
     row, column = np.argwhere(~found)[0]
-    before = step + 1 - len(pending)
-    save_weights(good, path, {"step": before})
+    before, weights = good
+    save_weights(weights, path, {"step": before})
     raise UserError(
         f"{where}: the loss is no longer finite at step {step + 1 - unseen + row} (term {names[column]}): lower the learning rate; "
         f"{path} holds the weights after {before} steps, the last good ones"
