@@ -11,14 +11,16 @@ from stages.params import declared_inputs, declared_params
 from stages.scratch import finish, one_writer, remove_recorded, run_directory, stop_with
 
 
-def run(main: Callable[..., str], description: str, *, resumes: bool = False, with_ratio: bool = False) -> None:
+def run(
+    main: Callable[..., str], description: str, *, machine: Callable[[], str] | None = None, with_ratio: bool = False
+) -> None:
     """Run a stage's `main` with its declared parameters, print the line that it returns, and exit 1 on bad input.
 
     Args:
-        main: takes the parameters; where `resumes`, the directory in which it keeps what an interrupted run leaves for the next one;
-            and the ratio where `with_ratio`.
+        main: takes the parameters; where `machine` is given, the directory in which it keeps what an interrupted run leaves for the
+            next one; and the ratio where `with_ratio`.
         description: what `--help` prints.
-        resumes: whether an interrupted run goes on from where it was; see `finish` for what it kept.
+        machine: says what the machine adds to the outcome; given by stages that go on where an interrupted run was.
         with_ratio: whether the command takes a label ratio (the stages of the study).
     """
     stage = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name
@@ -41,11 +43,11 @@ def run(main: Callable[..., str], description: str, *, resumes: bool = False, wi
         with one_writer(name):
             params = declared_params(stage)
             remove_recorded()
-            if resumes:
-                scratch = run_directory(name, params.everything(), declared_inputs(stage))
+            if machine:
+                scratch = run_directory(name, params.everything(), declared_inputs(stage), machine())
                 arguments = [scratch, *arguments]
             print(f"{stage}: {main(params, *arguments)}", flush=True)
-            if resumes:
+            if machine:
                 finish(scratch, pipeline=bool(pipeline))
     except UserError as error:
         sys.exit(f"{stage}: {error}")
@@ -56,4 +58,4 @@ def run(main: Callable[..., str], description: str, *, resumes: bool = False, wi
             f"{stage}: {error.strerror} ({error.filename or 'while writing'}): free space or permit writing, then run again"
         )
     except KeyboardInterrupt:
-        sys.exit(f"{stage}: interrupted" + (": run again, it goes on from there" if resumes else ""))
+        sys.exit(f"{stage}: interrupted" + (": run again, it goes on from there" if machine else ""))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.command import run
-from stages.files import replacing, write_json
+from stages.files import replacing, write_array, write_json
 from stages.images.layout import open_images
 from stages.images.subsets import pick_evenly
 from stages.images.views import ViewRecipe
@@ -23,15 +23,15 @@ def main(params: Declared) -> str:
     rows = []
     with replacing("data/embeddings") as directory:
         directory.mkdir()
-        np.save(directory / "images.npy", chosen)
-        np.save(directory / "labels.npy", labels)
+        write_array(directory / "images.npy", chosen)
+        write_array(directory / "labels.npy", labels)
         for epoch, path in epoch_checkpoints("models/pretrain"):
             encoder = load_encoder(path).to(device)
             whole = outputs(encoder, pictures, params.views.size)
             twins = view_outputs(encoder, pictures, recipe, 2, params.seed)
             numbers = describe_features(whole, twins, labels, params.embed.neighbours, params.seed)
             rows.append({"epoch": epoch} | numbers)
-            np.save(directory / f"{epoch}.npy", whole)
+            write_array(directory / f"{epoch}.npy", whole)
     write_csv(pd.DataFrame(rows).round(6), "plots/representation.csv")
     known = {key: round(value, 6) for key, value in rows[-1].items() if not np.isnan(value)}
     write_json("metrics/embed.json", known)

@@ -1,5 +1,7 @@
 """Files between stages: outputs are whole or absent, inputs are there and readable."""
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -19,26 +21,32 @@ class UserError(Exception):
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it takes the name `path` when the block succeeds and vanishes when it fails.
 
-    Works for a file and for a directory; whatever stood at `path` is replaced, parents are made. What was written is on the disk
-    before it takes the name, so that `path` is whole or absent even after the power went; what a killed process left aside
-    is removed by the next one.
+    Works for a file and for a directory; whatever stood at `path` is replaced, parents are made. What was written is flushed
+    before it takes the name. What a killed process left aside is removed, or given its name back, by the next one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, before = (path.with_name(f".{path.name}.{role}") for role in ("part", "old"))
+    _restore(before, path)
     _remove(aside)
     try:
         yield aside
         for written in [*aside.rglob("*"), aside]:
             _flush(written)
         if path.is_dir() and not path.is_symlink():
-            _remove(before)
             path.rename(before)
         aside.replace(path)
         _flush(path.parent)
     finally:
+        _restore(before, path)
         _remove(aside)
-        _remove(before)
+
+
+def _restore(before: Path, path: Path) -> None:
+    """Give a directory that was moved away its name back, or remove it where another has taken its place."""
+    if before.exists() and not path.exists():
+        before.rename(path)
+    _remove(before)
 
 
 def _remove(path: Path) -> None:
@@ -49,10 +57,13 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have what was written to a file or directory reach the disk."""
+    """Have what was written to a file or directory reach the disk; some file systems cannot do that for directories."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -117,9 +128,12 @@ def map_array(path: str | Path) -> NDArray:
 
     Raises:
         ValueError: it is damaged.
+        OSError: it cannot be opened.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
     except Exception as error:  # The header is parsed as Python, which fails in many ways.
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
@@ -147,5 +161,6 @@ def require_space(directory: str | Path, size: int, what: str) -> None:
 
 def write_array(path: str | Path, array: NDArray) -> None:
     """Write `array` as .npy, whole or not at all."""
-    with replacing(path) as aside, aside.open("wb") as file:
-        np.save(file, array)
+    content = io.BytesIO()
+    np.save(content, array)
+    write_bytes(path, content.getvalue())

@@ -8,7 +8,7 @@ from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
 from stages.learning.checkpoints import load_classifier
 from stages.learning.supervised import train_supervised
-from stages.learning.training import pick_device, visible_images
+from stages.learning.training import machine, pick_device, visible_images
 from stages.params import Declared
 from stages.reporting.records import record_classifier, record_training
 
@@ -30,4 +30,4 @@ def main(params: Declared, scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, resumes=True)
+    run(main, __doc__, machine=machine)

@@ -15,7 +15,7 @@ from stages.learning.checkpoints import save_encoder, save_projector
 from stages.learning.encoders import Encoder
 from stages.learning.representation import check_collapse
 from stages.learning.schedules import checkpoint_epochs
-from stages.learning.training import on_device, pick_device
+from stages.learning.training import machine, on_device, pick_device
 from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_training
 
@@ -50,7 +50,7 @@ def main(params: Declared, scratch: Path) -> str:
             shutil.copyfile(weights / f"{epoch}.safetensors", directory / f"{epoch}.safetensors")
         save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
         shown = [read_array(correlations / f"{epoch}.npy", "pretrain") for epoch in kept]
-        np.save(directory / "cross_correlation.npy", np.stack(shown))
+        write_array(directory / "cross_correlation.npy", np.stack(shown))
     record_training("pretrain", trained)
     state = check_collapse(encoder, pictures, params.views.size)
     last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
@@ -62,4 +62,4 @@ def main(params: Declared, scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, resumes=True)
+    run(main, __doc__, machine=machine)

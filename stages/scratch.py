@@ -11,31 +11,32 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from stages.files import UserError
+from stages.files import UserError, write_text
 
 SCRATCH = Path(".scratch")
 _DONE = "done"
 
 
-def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) -> Path:
-    """Where a run keeps what the next one needs if it is interrupted.
+def run_directory(run: str, parameters: dict[str, object], inputs: list[str], machine: str) -> Path:
+    """Where a run keeps what the next one needs if it is interrupted; it is no longer marked as finished.
 
     Args:
         run: its name.
         parameters: all that its stage declares.
         inputs: files and directories that its stage declares, code and data; of an image set its checksums are read, all else whole.
+        machine: what the machine adds to the outcome.
     """
-    digest = hashlib.sha256(json.dumps([parameters, version("torch")], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([parameters, machine], sort_keys=True).encode())
     for path in map(Path, sorted(inputs)):
         described = path / "dataset.json"
         files = [described] if described.exists() else sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -43,7 +44,9 @@ def run_directory(run: str, parameters: dict[str, object], inputs: list[str]) ->
             if file.is_file():
                 digest.update(f"{file}\0{file.stat().st_size}\0".encode())
                 digest.update(file.read_bytes())
-    return SCRATCH / run / digest.hexdigest()[:16]
+    directory = SCRATCH / run / digest.hexdigest()[:16]
+    (directory / _DONE).unlink(missing_ok=True)
+    return directory
 
 
 def finish(directory: Path, *, pipeline: bool) -> None:
@@ -52,18 +55,25 @@ def finish(directory: Path, *, pipeline: bool) -> None:
     DVC does that after the run has ended. Were it killed in between, it would run the stage again, which then finds all done.
     """
     if pipeline:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / _DONE).touch()
+        write_text(directory / _DONE, _recorded(directory.parent.name))
     else:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_recorded(lock: Path = Path("dvc.lock")) -> None:
-    """Remove what finished runs have kept, where DVC has written its lock since."""
-    recorded = lock.stat().st_mtime_ns if lock.exists() else 0
+def remove_recorded() -> None:
+    """Remove what finished runs have kept, where DVC has recorded their stage since."""
     for mark in SCRATCH.glob(f"*/*/{_DONE}"):
-        if mark.stat().st_mtime_ns < recorded:
-            shutil.rmtree(mark.parent, ignore_errors=True)
+        run = mark.parent.parent.name
+        if mark.read_text(encoding="utf-8") != _recorded(run):
+            with suppress(UserError), one_writer(run, patience=0):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _recorded(run: str, lock: Path = Path("dvc.lock")) -> str:
+    """What DVC's lock file says of a run now, as it stands there."""
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    found = re.search(rf"^  {re.escape(run)}:\n(?:   .*\n)*", text, re.MULTILINE)
+    return found.group() if found else ""
 
 
 @contextmanager
@@ -103,21 +113,32 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise UserError(
+            f"{SCRATCH} is on a file system without locks ({error.strerror}): move the project to another"
+        ) from error
     return True
 
 
 def stop_with(process: int) -> None:
     """From now on, end this process within seconds of the end of another one, which would start a second writer beside it."""
 
+    child = os.getppid() == process
+
     def watch() -> None:
-        while True:
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                print(f"DVC, process {process}, is gone: stopping; run again to go on", file=sys.stderr, flush=True)
-                os._exit(1)
-            except PermissionError:
-                pass
+        while _alive(process) and not (child and os.getppid() != process):
             time.sleep(1)
+        print(f"DVC, process {process}, is gone: stopping; run again to go on", file=sys.stderr, flush=True)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -12,7 +12,7 @@ from stages.images.views import ViewRecipe
 from stages.learning.checkpoints import load_classifier, load_projector
 from stages.learning.representation import check_collapse
 from stages.learning.semi_supervised import train_semi_supervised
-from stages.learning.training import pick_device, visible_images
+from stages.learning.training import machine, pick_device, visible_images
 from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_classifier, record_training
 
@@ -41,4 +41,4 @@ def main(params: Declared, scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, resumes=True)
+    run(main, __doc__, machine=machine)

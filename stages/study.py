@@ -15,7 +15,7 @@ from stages.learning.evaluation import accuracy
 from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import pick_device, require_batch, visible_images
+from stages.learning.training import machine, pick_device, require_batch, visible_images
 from stages.params import Declared
 from stages.reporting.records import METHODS
 
@@ -76,4 +76,4 @@ def main(params: Declared, scratch: Path, ratio: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, resumes=True, with_ratio=True)
+    run(main, __doc__, machine=machine, with_ratio=True)

@@ -7,7 +7,7 @@ from stages.files import read_array
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import pick_device, visible_images
+from stages.learning.training import machine, pick_device, visible_images
 from stages.params import Declared
 from stages.reporting.records import record_classifier, record_training
 
@@ -28,4 +28,4 @@ def main(params: Declared, scratch: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, resumes=True)
+    run(main, __doc__, machine=machine)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from interruptions import Interruptions
 from structure import ROOT
 
-from stages.files import UserError
+from stages.files import UserError, replacing
 from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain
 from stages.learning.encoders import build_projector
@@ -120,28 +122,27 @@ def test_interrupted_is_as_if_it_had_not_been(train, always, tmp_path, monkeypat
 
 
 def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(tmp_path, capsys):
-    states = States(tmp_path, "cpu")
+    states = States(tmp_path)
     for step in (5, 10, 15):
         states.save(step, {"step": step, "weights": torch.full((3,), step)})
-    newest = max(tmp_path.glob("*/*"))
-    assert len(list(tmp_path.glob("*/*"))) == 2
+    newest = max(tmp_path.glob("*"))
+    assert len(list(tmp_path.glob("*"))) == 2
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    assert States(tmp_path, "cpu").load()["step"] == 10
-    assert States(tmp_path, "another").load() is None
+    assert States(tmp_path).load()["step"] == 10
     assert "set aside" in capsys.readouterr().err
     assert newest.with_suffix(".damaged").exists()
-    for path in tmp_path.glob("*/*.pt"):
+    for path in tmp_path.glob("*.pt"):
         path.write_bytes(b"")
-    assert States(tmp_path, "cpu").load() is None
+    assert States(tmp_path).load() is None
 
 
 def test_states_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("stages.learning.states.time.monotonic", lambda: now[0])
     monkeypatch.setattr(torch, "save", lambda state, file: now.__setitem__(0, now[0] + 2))
-    states = States(tmp_path, "cpu")
+    states = States(tmp_path)
     assert states.due(complete=True)
     assert not states.due(complete=False)
     states.save(1, {})
@@ -155,11 +156,11 @@ def test_states_take_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
 
 
 def test_the_newest_state_is_the_one_of_the_last_step_whatever_the_clock_says(tmp_path):
-    states = States(tmp_path, "cpu")
+    states = States(tmp_path)
     for step in (9, 10):
         states.save(step, {"step": step})
-    os.utime(max(tmp_path.glob("*/*")), (0, 0))
-    assert States(tmp_path, "cpu").load()["step"] == 10
+    os.utime(max(tmp_path.glob("*")), (0, 0))
+    assert States(tmp_path).load()["step"] == 10
 
 
 def test_states_are_of_one_code_one_data_and_one_set_of_parameters(tmp_path):
@@ -168,13 +169,13 @@ def test_states_are_of_one_code_one_data_and_one_set_of_parameters(tmp_path):
     data.mkdir()
     (data / "x.npy").write_text("b")
     inputs = [str(code), str(data)]
-    keys = [run_directory("run", {"seed": 0}, inputs), run_directory("run", {"seed": 1}, inputs)]
+    keys = [run_directory("run", {"seed": seed}, inputs, machine) for seed in (0, 1) for machine in ("cpu", "gpu")]
     code.write_text("c")
-    keys.append(run_directory("run", {"seed": 0}, inputs))
+    keys.append(run_directory("run", {"seed": 0}, inputs, "cpu"))
     (data / "x.npy").rename(data / "y.npy")
-    keys.append(run_directory("run", {"seed": 0}, inputs))
-    assert len(set(keys)) == 4
-    assert run_directory("run", {"seed": 0}, inputs) == keys[-1]
+    keys.append(run_directory("run", {"seed": 0}, inputs, "cpu"))
+    assert len(set(keys)) == 6
+    assert run_directory("run", {"seed": 0}, inputs, "cpu") == keys[-1]
 
 
 HOLD = """
@@ -210,17 +211,88 @@ def test_a_stage_goes_on_after_a_kill_and_an_orphan_makes_room(tmp_path):
         assert "steps done twice" in interruptions.once(how, 0.75 * seconds, expected, steps)
 
 
+LOCK = """schema: '2.0'
+stages:
+  other:
+    cmd: x
+  run@0.1:
+    cmd: y
+    outs:
+    - path: a
+      md5: {md5}
+  runs:
+    cmd: z
+"""
+
+
 def test_what_a_run_kept_goes_when_its_outputs_are_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    kept = Path(".scratch/run/0123")
+    kept = Path(".scratch/run@0.1/0123")
     (kept / "states").mkdir(parents=True)
+    Path("dvc.lock").write_text(LOCK.format(md5=1))
     finish(kept, pipeline=True)
+    Path("dvc.lock").write_text(LOCK.format(md5=1).replace("cmd: x", "cmd: X").replace("cmd: z", "cmd: Z"))
     remove_recorded()
     assert (kept / "states").exists()
-    Path("dvc.lock").touch()
-    os.utime(kept / "done", ns=(0, Path("dvc.lock").stat().st_mtime_ns - 1))
+    Path("dvc.lock").write_text(LOCK.format(md5=2))
+    with one_writer("run@0.1"):
+        remove_recorded()
+        assert (kept / "states").exists()
     remove_recorded()
     assert not kept.exists()
     kept.mkdir()
     finish(kept, pipeline=False)
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_directory_is_whole_or_absent_whenever_its_writer_dies(tmp_path, moment, monkeypatch):
+    """Between the two renames by which a directory takes the place of another."""
+    path = tmp_path / "d"
+    for content in ("old", "new"):
+        with pytest.raises(KeyboardInterrupt) if content == "new" else nullcontext(), replacing(path) as aside:
+            aside.mkdir()
+            (aside / "x").write_text(content)
+            if content == "new":
+                replace = Path.replace
+
+                def dies(self, target, replace=replace):
+                    if moment == "after":
+                        replace(self, target)
+                    raise KeyboardInterrupt
+
+                monkeypatch.setattr(Path, "replace", dies)
+    monkeypatch.undo()
+    assert (path / "x").read_text() == ("new" if moment == "after" else "old")
+    assert [file.name for file in tmp_path.iterdir()] == ["d"]
+
+
+WATCH = """
+import os, subprocess, sys, time
+code = "import os, sys, time; from stages.scratch import stop_with; stop_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"
+stage = subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], stdout=subprocess.PIPE)
+stage.stdout.readline()
+print(stage.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_orphan_stops_even_if_nobody_waits_for_its_dead_parent():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, "-c", WATCH], env=environment, stdout=subprocess.PIPE, text=True)
+    orphan = int(parent.stdout.readline())
+    parent.kill()
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up and _running(orphan):
+        time.sleep(0.2)
+    assert not _running(orphan)
+    parent.wait()
+
+
+def _running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files import UserError, map_array, replacing, require, require_space, write_json
+from stages.files import UserError, map_array, replacing, require, require_space, write_array, write_json
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ImageSetWriter:
     def add(self, name: str, array: NDArray) -> None:
         """Write `array` as `<name>.npy`."""
         self.shapes[name] = list(array.shape)
-        np.save(self.directory / f"{name}.npy", np.ascontiguousarray(array))
+        write_array(self.directory / f"{name}.npy", np.ascontiguousarray(array))
 
 
 @contextmanager

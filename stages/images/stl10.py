@@ -157,6 +157,6 @@ def _check_labels(archive: Path, directory: Path, shapes: dict[str, list[int]], 
 
 def _folds(archive: Path, lines: list[str], images: int) -> NDArray[np.int64]:
     folds = [[int(number) for number in re.findall(r"\d+", line)] for line in lines if line.strip()]
-    if not folds or len({len(fold) for fold in folds}) > 1 or max(map(max, folds)) >= images:
+    if not folds or not folds[0] or len({len(fold) for fold in folds}) > 1 or max(map(max, folds)) >= images:
         raise UserError(f"{archive}: {STL10.folds_list_file} does not hold folds of {images} images")
     return np.array(folds, np.int64)

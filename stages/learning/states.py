@@ -16,10 +16,10 @@ _LONGEST = 300.0
 
 
 class States:
-    """The last two states of a training, `<step>-<SHA-256>.pt` in a directory for each device, since devices round differently."""
+    """The last two states of a training, `<step>-<SHA-256>.pt` in a directory of its own."""
 
-    def __init__(self, directory: Path, device: str) -> None:
-        self.directory = directory / hashlib.sha256(device.encode()).hexdigest()[:8]
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._written = time.monotonic()
         self._cost = 0.0
 
@@ -33,19 +33,22 @@ class States:
         waited = time.monotonic() - self._written
         return waited > _LONGEST or (complete and waited * _SHARE >= self._cost)
 
-    def save(self, step: int, state: dict) -> None:
-        """Write the state after `step` steps, whole or not at all; of the earlier ones the last stays.
+    def save(self, step: int, state: dict, *, last: bool = False) -> None:
+        """Write the state after `step` steps, whole or not at all; of the earlier ones the newest stays.
 
         Args:
             step: steps that were taken.
+            last: no step is to follow, so that no other state is needed.
             state: tensors, numbers, texts, and lists and dictionaries of them.
         """
         began = time.monotonic()
         content = io.BytesIO()
         torch.save(state, content)
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
+        for left in self.directory.glob(".*.part"):
+            left.unlink()
         write_bytes(self.directory / f"{step:09d}-{digest}.pt", content.getbuffer())
-        for path in self._found()[_KEPT:]:
+        for path in self._found()[1 if last else _KEPT :]:
             path.unlink()
         self._written = time.monotonic()
         self._cost = self._written - began

@@ -43,8 +43,11 @@ def pick_device() -> torch.device:
 
 def mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 for the model's matrix products where the hardware has it, float32 elsewhere."""
-    capable = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=capable)
+    return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
 def on_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, device: torch.device) -> Tensor:
@@ -149,14 +152,14 @@ def optimise(
         lr=0.0,
         fused=True,
     )
-    states, trained = States(scratch / title, device_name(device)), nn.ModuleList(modules)
-    # Two states are kept while a third is written, each with the weights and AdamW's two averages of their gradients.
+    states, trained = States(scratch / title), nn.ModuleList(modules)
+    # Two states are kept while a third is written, each with the weights, AdamW's two averages of gradients, and perhaps one of weights.
     require_space(
-        scratch, 9 * sum(weight.nbytes for weight in weights), f"what {title} keeps to go on after an interruption"
+        scratch, 12 * sum(weight.nbytes for weight in weights), f"what {title} keeps to go on after an interruption"
     )
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
-    unseen, done, before = 0, 0, 0.0
+    unseen, done, before, peak = 0, 0, 0.0, 0
     state = states.load()
     if state is not None:
         trained.load_state_dict(state["modules"])
@@ -165,7 +168,7 @@ def optimise(
         for part, remembered in zip(memory, state["memory"], strict=True):
             part.load_state_dict(remembered)
         history, pending = state["history"], [terms.to(device) for terms in state["pending"]]
-        done, before = state["step"], state["seconds"]
+        done, before, peak = state["step"], state["seconds"], state["peak_memory"]
         print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
     else:
         after_row(0)
@@ -210,6 +213,7 @@ def optimise(
                     {
                         "step": step + 1,
                         "seconds": time.perf_counter() - began,
+                        "peak_memory": max(peak, _peak_memory(device)),
                         "history": history,
                         "pending": pending,
                         "modules": trained.state_dict(),
@@ -217,6 +221,7 @@ def optimise(
                         "generator": generator.get_state(),
                         "memory": [part.state_dict() for part in memory],
                     },
+                    last=step == steps - 1,
                 )
     seconds = time.perf_counter() - began
     return Trained(
@@ -224,7 +229,7 @@ def optimise(
         {
             "seconds": round(seconds, 2),
             "images_per_second": round(steps * images_per_step / max(seconds, 1e-9), 1),
-            "peak_memory_mib": round(_peak_memory(device) / 2**20, 1),
+            "peak_memory_mib": round(max(peak, _peak_memory(device)) / 2**20, 1),
             "device": device_name(device),
             "torch": torch.__version__,
         },
@@ -264,6 +269,13 @@ def _require_finite(
         f"{where}: the loss is no longer finite at step {step + 1 - unseen + row} (term {names[column]}): lower the learning rate; "
         f"{path} holds the weights after {before} steps, the last good ones"
     )
+
+
+def machine() -> str:
+    """What rounding depends on beside parameters, data and code: device, precision, instruction set, version of torch."""
+    device = pick_device()
+    precision = "bfloat16" if _has_bfloat16(device) else "float32"
+    return f"{device_name(device)}, {torch.backends.cpu.get_cpu_capability()}, {precision}, torch {torch.__version__}"
 
 
 def device_name(device: torch.device) -> str:
