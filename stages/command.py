@@ -40,9 +40,9 @@ def run(
         stop_with(int(pipeline))
     try:
         name = "@".join([stage, *arguments])
+        remove_recorded()
         with one_writer(name):
             params = declared_params(stage)
-            remove_recorded()
             if machine:
                 scratch = run_directory(name, params.everything(), declared_inputs(stage), machine())
                 arguments = [scratch, *arguments]

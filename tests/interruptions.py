@@ -62,6 +62,7 @@ class Interruptions:
         self.clone(*self._command(how))
         seconds = time.monotonic() - began
         assert not self._kept()
+        assert self._recorded(), "what was over and recorded was not trained again"
         return self.clone.bytes(), len(self._recorded()), seconds
 
     def once(self, how: str, moment: float, expected: dict[str, bytes], steps: int) -> str:

@@ -48,5 +48,7 @@ def test_table_has_one_row_per_experiment():
 def test_what_cannot_be_shown_is_said():
     with pytest.raises(UserError, match="colour is not a column"):
         read_experiments(_csv([1]), "colour")
+    with pytest.raises(UserError, match="no table came in"):
+        read_experiments(io.StringIO(""), "colour")
     with pytest.raises(UserError, match="no experiment with results"):
         read_experiments(io.StringIO("Experiment,rev,unlabeled.size\n,main,\n"), "unlabeled.size")

@@ -29,9 +29,12 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
         in the order of `value`; of experiments alike in `value`, the first.
 
     Raises:
-        UserError: there is no such column, or no experiment in it with results (`!` stands for those that DVC cannot read).
+        UserError: there is no table, no such column, or no experiment in it with results (`!` stands for those that DVC cannot read).
     """
-    table = pd.read_csv(csv, dtype={"Experiment": str})
+    try:
+        table = pd.read_csv(csv, dtype={"Experiment": str})
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise UserError("no table came in: see what `dvc exp show --csv` says by itself") from error
     if column not in table:
         raise UserError(f"{column} is not a column of `dvc exp show --csv`: name a parameter, or Experiment")
     table["Experiment"] = table["Experiment"].fillna(table["rev"])
