@@ -52,10 +52,12 @@ def run_directory(run: str, parameters: dict[str, object], inputs: list[str], ma
 def finish(directory: Path, *, pipeline: bool) -> None:
     """A run has succeeded, and what it kept is to go: at once, or where DVC runs the stages, when DVC has recorded what came out.
 
-    DVC does that after the run has ended. Were it killed in between, it would run the stage again, which then finds all done.
+    DVC does that after the run has ended. Were it killed in between, it would run the stage again, which then finds all done; but
+    not if the same came out as is recorded already.
     """
-    if pipeline:
-        write_text(directory / _DONE, _recorded(directory.parent.name))
+    entry = _recorded(directory.parent.name)
+    if pipeline and not _holds(entry):
+        write_text(directory / _DONE, entry)
     else:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -64,9 +66,10 @@ def remove_recorded() -> None:
     """Remove what finished runs have kept, where DVC has recorded their stage since."""
     for mark in SCRATCH.glob(f"*/*/{_DONE}"):
         run = mark.parent.parent.name
-        if mark.read_text(encoding="utf-8") != _recorded(run):
-            with suppress(UserError), one_writer(run, patience=0):
-                shutil.rmtree(mark.parent, ignore_errors=True)
+        with suppress(UserError, FileNotFoundError):
+            if mark.read_text(encoding="utf-8") != _recorded(run):
+                with one_writer(run, patience=0):
+                    shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _recorded(run: str, lock: Path = Path("dvc.lock")) -> str:
@@ -74,6 +77,15 @@ def _recorded(run: str, lock: Path = Path("dvc.lock")) -> str:
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
     found = re.search(rf"^  {re.escape(run)}:\n(?:   .*\n)*", text, re.MULTILINE)
     return found.group() if found else ""
+
+
+def _holds(entry: str) -> bool:
+    """Whether every file among the outputs that an entry of DVC's lock file lists is as it says."""
+    outputs = entry.partition("    outs:\n")[2]
+    files = re.findall(r"    - path: (.+)\n(?:      .*\n)*?      md5: ([0-9a-f]{32})\n", outputs)
+    return bool(files) and all(
+        Path(path).exists() and hashlib.md5(Path(path).read_bytes()).hexdigest() == md5 for path, md5 in files
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A training that was interrupted ends in the same bytes as one that was not."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -242,6 +243,11 @@ def test_what_a_run_kept_goes_when_its_outputs_are_recorded(tmp_path, monkeypatc
     assert not kept.exists()
     kept.mkdir()
     finish(kept, pipeline=False)
+    assert not kept.exists()
+    Path("a").write_text("as recorded")
+    Path("dvc.lock").write_text(LOCK.format(md5=hashlib.md5(b"as recorded").hexdigest()))
+    kept.mkdir()
+    finish(kept, pipeline=True)
     assert not kept.exists()
 
 

@@ -1,7 +1,6 @@
 """A person's own pictures: `train/<class>/*`, `test/<class>/*` and `unlabeled/**`, of any size and mode."""
 
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -115,15 +114,15 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
         UserError: it is broken, or would have more than 64 million pixels in memory (of a JPEG, 89 million on disk).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
-                large = picture.width * picture.height > _LARGE_PIXELS
-                picture.draft("RGB", (size, size))
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise ValueError(f"it has {picture.width} x {picture.height} pixels")
-                with _ONE_LARGE_PICTURE if large else nullcontext():
-                    return np.asarray(_small_rgb(picture, size))
+        with Image.open(path, formats=_FORMATS) as picture:
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels")
+            large = picture.width * picture.height > _LARGE_PIXELS
+            picture.draft("RGB", (size, size))
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels")
+            with _ONE_LARGE_PICTURE if large else nullcontext():
+                return np.asarray(_small_rgb(picture, size))
     except Exception as error:  # Decoders raise anything when they meet a broken or forged file.
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as a picture ({cause}): mend or remove it") from error

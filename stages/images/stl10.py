@@ -95,7 +95,15 @@ def unpack_stl10(archive: Path, directory: str | Path) -> None:
 def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, OverflowError) as error:
+    except (
+        tarfile.TarError,
+        gzip.BadGzipFile,
+        EOFError,
+        zlib.error,
+        OverflowError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{archive} is not a readable tar.gz archive ({error}): fetch it again") from error
 
 

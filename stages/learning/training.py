@@ -153,10 +153,6 @@ def optimise(
         fused=True,
     )
     states, trained = States(scratch / title), nn.ModuleList(modules)
-    # Two states are kept while a third is written, each with the weights, AdamW's two averages of gradients, and perhaps one of weights.
-    require_space(
-        scratch, 12 * sum(weight.nbytes for weight in weights), f"what {title} keeps to go on after an interruption"
-    )
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
     unseen, done, before, peak = 0, 0, 0.0, 0
@@ -171,6 +167,9 @@ def optimise(
         done, before, peak = state["step"], state["seconds"], state["peak_memory"]
         print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
     else:
+        # Two states are kept while a third is written, each with the weights, AdamW's two averages of gradients, and perhaps one of weights.
+        what = f"what {title} keeps to go on after an interruption"
+        require_space(scratch, 12 * sum(weight.nbytes for weight in weights), what)
         after_row(0)
     good = done, deepcopy(trained.state_dict())
     if device.type == "cuda":
