@@ -1,6 +1,7 @@
 """Files between stages: outputs are whole or absent, inputs are there and readable."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -164,3 +165,9 @@ def write_array(path: str | Path, array: NDArray) -> None:
     content = io.BytesIO()
     np.save(content, array)
     write_bytes(path, content.getvalue())
+
+
+def checksum(path: str | Path, algorithm: str) -> str:
+    """Of a file, as hexadecimal digits; the algorithm is one of hashlib's, `md5` or `sha256`."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

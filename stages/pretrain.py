@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from stages.command import run
-from stages.files import read_array, replacing, write_array, write_json
+from stages.files import UserError, read_array, replacing, write_array, write_json
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain, shown_correlation
@@ -15,6 +16,7 @@ from stages.learning.checkpoints import save_encoder, save_projector
 from stages.learning.encoders import Encoder
 from stages.learning.representation import check_collapse
 from stages.learning.schedules import checkpoint_epochs
+from stages.learning.states import read_state, write_state
 from stages.learning.training import machine, on_device, pick_device
 from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_training
@@ -26,13 +28,12 @@ def main(params: Declared, scratch: Path) -> str:
     views = ViewRecipe(params.views.size, **params.views.strong)
     settings = dict(**params.pretrain)
     kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
-    weights, correlations = scratch / "weights", scratch / "correlations"
 
     def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
         if epoch in kept:
-            save_encoder(encoder, weights / f"{epoch}.safetensors")
             shown = shown_correlation(encoder, projector, pictures, views, params.seed)
-            write_array(correlations / f"{epoch}.npy", shown)
+            checkpoint = {"encoder": encoder.state_dict(), "correlation": torch.from_numpy(shown)}
+            write_state(scratch / "checkpoints", str(epoch), checkpoint)
 
     encoder, projector, trained = pretrain(
         pictures,
@@ -44,12 +45,14 @@ def main(params: Declared, scratch: Path) -> str:
         keep=keep,
         **settings,
     )
+    checkpoints = {epoch: _read_checkpoint(scratch, epoch) for epoch in kept}
     with replacing("models/pretrain") as directory:
         directory.mkdir()
-        for epoch in kept:
-            shutil.copyfile(weights / f"{epoch}.safetensors", directory / f"{epoch}.safetensors")
+        for epoch, checkpoint in checkpoints.items():
+            encoder.load_state_dict(checkpoint["encoder"])
+            save_encoder(encoder, directory / f"{epoch}.safetensors")
         save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
-        shown = [read_array(correlations / f"{epoch}.npy", "pretrain") for epoch in kept]
+        shown = [checkpoint["correlation"].numpy() for checkpoint in checkpoints.values()]
         write_array(directory / "cross_correlation.npy", np.stack(shown))
     record_training("pretrain", trained)
     state = check_collapse(encoder, pictures, params.views.size)
@@ -58,6 +61,17 @@ def main(params: Declared, scratch: Path) -> str:
     return (
         f"loss {trained.history[0]['loss']:.3f} in the first epoch, {trained.history[-1]['loss']:.3f} in the last of "
         f"{len(trained.history)}, {trained.cost['images_per_second']:,.0f} images/s; {len(kept)} checkpoints kept{collapse_warning(state)}"
+    )
+
+
+def _read_checkpoint(scratch: Path, epoch: int) -> dict:
+    """What `keep` wrote after an epoch; where it is damaged or gone, nothing is kept, so that the next run begins anew."""
+    for path in (scratch / "checkpoints").glob(f"{epoch}-*.pt"):
+        if (checkpoint := read_state(path)) is not None:
+            return checkpoint
+    shutil.rmtree(scratch)
+    raise UserError(
+        f"{scratch} no longer held the encoder after epoch {epoch} as it was written, and was removed: run again, which pretrains from the start"
     )
 
 

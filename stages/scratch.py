@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from stages.files import UserError, write_text
+from stages.files import UserError, checksum, write_text
 
 SCRATCH = Path(".scratch")
 _DONE = "done"
@@ -83,9 +83,7 @@ def _holds(entry: str) -> bool:
     """Whether every file among the outputs that an entry of DVC's lock file lists is as it says."""
     outputs = entry.partition("    outs:\n")[2]
     files = re.findall(r"    - path: (.+)\n(?:      .*\n)*?      md5: ([0-9a-f]{32})\n", outputs)
-    return bool(files) and all(
-        Path(path).exists() and hashlib.md5(Path(path).read_bytes()).hexdigest() == md5 for path, md5 in files
-    )
+    return bool(files) and all(Path(path).exists() and checksum(path, "md5") == md5 for path, md5 in files)
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """All methods at one label ratio, over several draws of which labels are visible: metrics/study/<ratio>.json."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stages.command import run
-from stages.files import read_array, write_json
+from stages.files import read_array, read_json, write_json
 from stages.images.layout import open_images
 from stages.images.subsets import draw_labeled, unlabeled_pool
 from stages.images.views import ViewRecipe
@@ -32,12 +34,12 @@ def main(params: Declared, scratch: Path, ratio: str) -> str:
     for section in ("supervised", "fine_tune", "semi_supervised"):
         key, fewest = f"{section}.batch_size", min(map(len, draws.values()))
         require_batch(params[section].batch_size, fewest, key, f"visible labels at ratio {ratio}")
-    found: dict[str, list[float]] = {method: [] for method in METHODS}
-    for seed, labeled in draws.items():
+
+    def train(seed: int, labeled: NDArray[np.int64], keep: Path) -> dict[str, float]:
+        """Accuracy of each method with these labels visible."""
         visible = visible_images(images, labeled, device)
         pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
         start = new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)
-        keep = scratch / str(seed)
         supervised, _ = train_supervised(
             start, *visible, section="supervised", views=strong, seed=seed, scratch=keep, **params.supervised
         )
@@ -57,8 +59,17 @@ def main(params: Declared, scratch: Path, ratio: str) -> str:
             scratch=keep,
             **params.semi_supervised,
         )
-        for method, model in zip(METHODS, (supervised, probe, tuned, semi_supervised), strict=True):
-            found[method].append(accuracy(model, images, size))
+        models = (supervised, probe, tuned, semi_supervised)
+        return {method: accuracy(model, images, size) for method, model in zip(METHODS, models, strict=True)}
+
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
+    for seed, labeled in draws.items():
+        known = scratch / f"{seed}.json"
+        if not known.exists():
+            write_json(known, train(seed, labeled, scratch / str(seed)))
+            shutil.rmtree(scratch / str(seed))
+        for method, share in read_json(known, f"study@{ratio}").items():
+            found[method].append(share)
 
     summary = {
         method: {

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.files import UserError
+from stages.files import UserError, checksum
 from stages.params import read_yaml
 from stages.progress import progress
 
@@ -33,11 +33,11 @@ def differences(path: Path, recorded: str, cache: Path = Path(".dvc/cache")) -> 
     if not path.exists():
         yield f"{path} is missing"
     elif not recorded.endswith(".dir"):
-        if _md5(path) != recorded:
+        if checksum(path, "md5") != recorded:
             yield f"{path} has changed"
     else:
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        found = {file.relative_to(path).as_posix(): _md5(file) for file in files}
+        found = {file.relative_to(path).as_posix(): checksum(file, "md5") for file in files}
         listing = json.dumps([{"md5": found[name], "relpath": name} for name in sorted(found)], sort_keys=True)
         if f"{hashlib.md5(listing.encode()).hexdigest()}.dir" != recorded:
             listed = cache / "files" / "md5" / recorded[:2] / recorded[2:]
@@ -49,11 +49,6 @@ def differences(path: Path, recorded: str, cache: Path = Path(".dvc/cache")) -> 
                 if expected.get(name) != found.get(name):
                     what = "is missing" if name not in found else "has changed" if name in expected else "is not ours"
                     yield f"{path / name} {what}"
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from stages.files import UserError, read_array, read_json, replacing, require
-from stages.images.layout import file_sha256, new_images, open_images
+from stages.files import UserError, checksum, read_array, read_json, replacing, require
+from stages.images.layout import new_images, open_images
 from stages.images.shapes import CLASSES, OUTLINES, TEXTURES, draw_shapes, make_shapes
 
 
@@ -32,7 +32,7 @@ def test_shapes_fill_the_layout(tmp_path):
     assert set(np.bincount(images.test_labels)) == {200}
     described = json.loads((tmp_path / "images" / "dataset.json").read_text())
     for name, file in described["files"].items():
-        assert file["sha256"] == file_sha256(tmp_path / "images" / name)
+        assert file["sha256"] == checksum(tmp_path / "images" / name, "sha256")
     assert isinstance(images.train, np.memmap)
 
 

@@ -154,6 +154,18 @@ def test_a_loss_that_is_not_finite_stops_at_once_with_step_and_term_and_keeps_wh
     assert torch.equal(load_file(tmp_path / "t" / "last_good.safetensors")["0.weight"], good[1])
 
 
+def test_weights_that_are_not_finite_after_the_last_step_are_found(tmp_path):
+    model = nn.Linear(1, 1)
+    steps = iter(range(1, 99))
+
+    def break_weights():
+        if next(steps) == 20:
+            nn.init.constant_(model.weight, float("inf"))
+
+    with pytest.raises(UserError, match=r"weights are no longer finite after step 20.*after 15 steps"):
+        _fit(lambda step: {"error": model.weight.square().sum()}, model, tmp_path, after_step=break_weights)
+
+
 def test_layouts_are_aligned_and_faithful():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, 16)) * 6

@@ -6,7 +6,6 @@ folds.npy                             (F, M) int64, predefined folds of training
 dataset.json                          source, classes, sizes, SHA-256 of each file
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files import UserError, map_array, replacing, require, require_space, write_array, write_json
+from stages.files import UserError, checksum, map_array, replacing, require, require_space, write_array, write_json
 
 
 @dataclass(frozen=True)
@@ -129,14 +128,8 @@ def new_images(directory: str | Path, source: str, classes: tuple[str, ...]) -> 
                 "source": source,
                 "classes": list(classes),
                 "files": {
-                    f"{name}.npy": {"shape": shape, "sha256": file_sha256(aside / f"{name}.npy")}
+                    f"{name}.npy": {"shape": shape, "sha256": checksum(aside / f"{name}.npy", "sha256")}
                     for name, shape in sorted(writer.shapes.items())
                 },
             },
         )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

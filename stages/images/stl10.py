@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import STL10
 
-from stages.files import UserError
+from stages.files import UserError, checksum
 from stages.images.layout import new_images
-from stages.images.transfer import fetch, file_md5
+from stages.images.transfer import fetch
 from stages.progress import progress
 
 SIZE = 96
@@ -52,7 +52,7 @@ def find_archive(path: str | None, url: str | None, md5: str | None, scratch: Pa
         raise UserError(
             f"{archive} is not there: dataset.path must name {STL10.filename}, or the directory that holds it"
         )
-    found = file_md5(archive)
+    found = checksum(archive, "md5")
     if found != md5:
         raise UserError(f"{archive} has MD5 {found}, expected {md5}: fetch it again, or see dataset.md5")
     return archive

@@ -1,11 +1,10 @@
 """Fetching one large file: resumed where it broke off, verified before anyone reads it."""
 
-import hashlib
 from pathlib import Path
 
 import requests
 
-from stages.files import UserError, require_space
+from stages.files import UserError, checksum, require_space
 from stages.progress import progress
 
 _CHUNK = 1 << 16
@@ -26,7 +25,7 @@ def fetch(url: str, path: Path, md5: str) -> Path:
     Raises:
         UserError: the server refuses, breaks off or sends something else; what has arrived is kept where it can be of use.
     """
-    if path.exists() and file_md5(path) == md5:
+    if path.exists() and checksum(path, "md5") == md5:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -43,7 +42,7 @@ def fetch(url: str, path: Path, md5: str) -> Path:
         ) from error
     except requests.RequestException as error:
         raise UserError(f"{url}: {_cause(error)}: see dataset.url") from error
-    found = file_md5(part)
+    found = checksum(part, "md5")
     if found != md5:
         part.unlink()
         raise UserError(
@@ -82,9 +81,3 @@ def _cause(error: Exception) -> str:
         error = error.args[0]
     error = getattr(error, "reason", error)
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def file_md5(path: Path) -> str:
-    """MD5 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

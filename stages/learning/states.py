@@ -4,64 +4,88 @@ import hashlib
 import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from stages.files import write_bytes
 
 _KEPT = 2
-_SHARE = 0.05
 _LONGEST = 300.0
+
+
+class Stateful(Protocol):
+    """What can be written down and taken up again; modules and optimizers are."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
 
 
 class States:
     """The last two states of a training, `<step>-<SHA-256>.pt` in a directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._written = time.monotonic()
-        self._cost = 0.0
-
-    def due(self, complete: bool) -> bool:
-        """Whether to save now: at every complete stretch of steps, as long as that takes at most a twentieth of the time, and after
-        five minutes anyway.
+    def __init__(self, directory: Path, parts: Sequence[Stateful], generator: torch.Generator) -> None:
+        """Nothing is read or written yet.
 
         Args:
-            complete: whether a stretch of steps has just been completed.
+            directory: of the files.
+            parts: all that a step changes, always in the same order.
+            generator: of all random numbers that a step draws.
         """
-        waited = time.monotonic() - self._written
-        return waited > _LONGEST or (complete and waited * _SHARE >= self._cost)
+        self._directory, self._parts, self._generator = directory, parts, generator
+        self._written = time.monotonic()
 
-    def save(self, step: int, state: dict, *, last: bool = False) -> None:
+    def due(self, complete: bool) -> bool:
+        """Whether to save now: where a stretch of steps has just been completed, and after five minutes anyway."""
+        return complete or time.monotonic() - self._written > _LONGEST
+
+    def save(self, step: int, numbers: dict[str, object], *, last: bool = False) -> None:
         """Write the state after `step` steps, whole or not at all; of the earlier ones the newest stays.
 
         Args:
             step: steps that were taken.
+            numbers: what else is to be remembered: tensors, numbers, texts, and lists and dictionaries of them.
             last: no step is to follow, so that no other state is needed.
-            state: tensors, numbers, texts, and lists and dictionaries of them.
         """
-        began = time.monotonic()
-        content = io.BytesIO()
-        torch.save(state, content)
-        digest = hashlib.sha256(content.getbuffer()).hexdigest()
-        for left in self.directory.glob(".*.part"):
+        for left in self._directory.glob(".*.part"):
             left.unlink()
-        write_bytes(self.directory / f"{step:09d}-{digest}.pt", content.getbuffer())
+        parts = [part.state_dict() for part in self._parts]
+        state = {"numbers": numbers, "parts": parts, "generator": self._generator.get_state()}
+        write_state(self._directory, f"{step:09d}", state)
         for path in self._found()[1 if last else _KEPT :]:
             path.unlink()
         self._written = time.monotonic()
-        self._cost = self._written - began
 
-    def load(self) -> dict | None:
-        """The newest state that is whole, on the CPU, or None; one that is not is set aside, with a warning."""
+    def load(self) -> dict[str, object] | None:
+        """Bring the parts into the newest state that is whole, and return its numbers; None, and nothing changed, if there is none."""
         for path in self._found():
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() == path.stem.partition("-")[2]:
-                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            damaged = path.rename(path.with_suffix(".damaged"))
-            print(f"{path} is damaged: set aside as {damaged.name}, the state before it is used", file=sys.stderr)
+            if (state := read_state(path)) is not None:
+                for part, remembered in zip(self._parts, state["parts"], strict=True):
+                    part.load_state_dict(remembered)
+                self._generator.set_state(state["generator"])
+                return state["numbers"]
         return None
 
     def _found(self) -> list[Path]:
-        return sorted(self.directory.glob("*-*.pt"), reverse=True)
+        return sorted(self._directory.glob("*-*.pt"), reverse=True)
+
+
+def write_state(directory: Path, name: str, state: dict[str, object]) -> None:
+    """Write tensors, numbers, texts, and lists and dictionaries of them, as `<name>-<SHA-256>.pt`, whole or not at all."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    write_bytes(directory / f"{name}-{digest}.pt", content.getbuffer())
+
+
+def read_state(path: Path) -> dict[str, object] | None:
+    """Read what `write_state` wrote, onto the CPU; what is damaged is set aside with a warning, and None returned."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() == path.stem.partition("-")[2]:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    damaged = path.rename(path.with_suffix(".damaged"))
+    print(f"{path} is damaged: set aside as {damaged.name}, what came before is used", file=sys.stderr)
+    return None

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from stages.files import UserError, require_space
 from stages.images.layout import ImageSet
 from stages.learning.checkpoints import save_weights
-from stages.learning.states import States
+from stages.learning.states import Stateful, States
 from stages.progress import progress
 
 _GPU_STEPS_PER_CHECK = 50
@@ -58,14 +57,6 @@ def on_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, devi
 def visible_images(images: ImageSet, labeled: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
     """The training images whose label is visible, (N, H, W, 3) bytes, and their class numbers (N,), on the device."""
     return on_device(images.train, labeled, device), torch.from_numpy(images.train_labels[labeled]).to(device)
-
-
-class Stateful(Protocol):
-    """What can be written down and taken up again; modules and optimizers are."""
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> object: ...
 
 
 class ShuffledBatches:
@@ -120,8 +111,9 @@ def optimise(
     Biases and normalisation weights are not decayed. Kernels are the repeatable ones. On a GPU losses stay on the device and are
     looked at every 50 steps, so that it need not wait; on a CPU, where looking costs nothing, at every step.
 
-    Its whole state is written down at the end of rows (see `States.due`). Called again with the same arguments it goes on from there, and ends
-    in the same bytes as if it had not been interrupted; what is complete is not trained again.
+    Its whole state is written down after every row, and every five minutes where rows are longer. Called again with the same
+    arguments it goes on from there, and ends in the same bytes as if it had not been interrupted; what is complete is not trained
+    again.
 
     Args:
         losses: the number of steps before, 0..steps - 1, to the weighted terms of this one, scalars that carry gradients.
@@ -152,19 +144,14 @@ def optimise(
         lr=0.0,
         fused=True,
     )
-    states, trained = States(scratch / title), nn.ModuleList(modules)
+    trained = nn.ModuleList(modules)
+    states = States(scratch / title, [trained, optimizer, *memory], generator)
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
     unseen, done, before, peak = 0, 0, 0.0, 0
-    state = states.load()
-    if state is not None:
-        trained.load_state_dict(state["modules"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        for part, remembered in zip(memory, state["memory"], strict=True):
-            part.load_state_dict(remembered)
-        history, pending = state["history"], [terms.to(device) for terms in state["pending"]]
-        done, before, peak = state["step"], state["seconds"], state["peak_memory"]
+    if (kept := states.load()) is not None:
+        history, pending = kept["history"], [terms.to(device) for terms in kept["pending"]]
+        done, before, peak = kept["step"], kept["seconds"], kept["peak_memory"]
         print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
     else:
         # Two states are kept while a third is written, each with the weights, AdamW's two averages of gradients, and perhaps one of weights.
@@ -192,9 +179,8 @@ def optimise(
             due = step == steps - 1 or states.due(complete)
             if complete or due or device.type == "cpu" or unseen == _GPU_STEPS_PER_CHECK:
                 where = f"{title} at a learning rate of {rate:.2g}"
-                _require_finite(
-                    pending, unseen, list(terms), where, step, good, scratch / title / "last_good.safetensors"
-                )
+                rescued = scratch / title / "last_good.safetensors"
+                _require_finite(pending, unseen, list(terms), weights if due else [], where, step, good, rescued)
                 unseen = 0
             if complete:
                 values = torch.stack(pending).double().cpu().numpy()
@@ -207,21 +193,15 @@ def optimise(
                 good = step + 1, deepcopy(trained.state_dict())
                 after_row(len(history))
             if due:
-                states.save(
-                    step + 1,
-                    {
-                        "step": step + 1,
-                        "seconds": time.perf_counter() - began,
-                        "peak_memory": max(peak, _peak_memory(device)),
-                        "history": history,
-                        "pending": pending,
-                        "modules": trained.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "generator": generator.get_state(),
-                        "memory": [part.state_dict() for part in memory],
-                    },
-                    last=step == steps - 1,
-                )
+                seconds, peak = time.perf_counter() - began, max(peak, _peak_memory(device))
+                numbers = {
+                    "step": step + 1,
+                    "seconds": seconds,
+                    "peak_memory": peak,
+                    "history": history,
+                    "pending": pending,
+                }
+                states.save(step + 1, numbers, last=step == steps - 1)
     seconds = time.perf_counter() - began
     return Trained(
         history,
@@ -239,17 +219,19 @@ def _require_finite(
     pending: list[Tensor],
     unseen: int,
     names: list[str],
+    weights: list[Tensor],
     where: str,
     step: int,
     good: tuple[int, dict[str, Tensor]],
     path: Path,
 ) -> None:
-    """Stop at the first loss term that is not finite, and keep the weights from before.
+    """Stop at the first loss term that is not finite, or at weights that are not, and keep the weights from before.
 
     Args:
         pending: the terms of each step of this row, the last being those of `step`.
         unseen: how many of them, from the end, were not looked at yet.
         names: of the terms.
+        weights: as they are after this step.
         where: for the message.
         step: counted from 0.
         good: steps that were taken before this row, and the weights then.
@@ -259,14 +241,17 @@ def _require_finite(
         UserError: naming step, term, and the file.
     """
     found = torch.stack(pending[-unseen:]).isfinite().cpu().numpy()
-    if found.all():
+    if not found.all():
+        row, column = np.argwhere(~found)[0]
+        what = f"the loss is no longer finite at step {step + 1 - unseen + row} (term {names[column]})"
+    elif not all(bool(weight.isfinite().all()) for weight in weights):
+        what = f"the weights are no longer finite after step {step + 1}"
+    else:
         return
-    row, column = np.argwhere(~found)[0]
-    before, weights = good
-    save_weights(weights, path, {"step": before})
+    before, safe = good
+    save_weights(safe, path, {"step": before})
     raise UserError(
-        f"{where}: the loss is no longer finite at step {step + 1 - unseen + row} (term {names[column]}): lower the learning rate; "
-        f"{path} holds the weights after {before} steps, the last good ones"
+        f"{where}: {what}: lower the learning rate; {path} holds the weights after {before} steps, the last good ones"
     )
 
 
