@@ -8,9 +8,9 @@ from stages.files import replacing, write_array, write_json
 from stages.images.layout import open_images
 from stages.images.subsets import pick_evenly
 from stages.images.views import ViewRecipe
+from stages.learning.batches import on_device, pick_device
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder
 from stages.learning.representation import describe_features, outputs, view_outputs
-from stages.learning.training import on_device, pick_device
 from stages.params import Declared
 from stages.reporting.records import write_csv
 

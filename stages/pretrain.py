@@ -11,40 +11,46 @@ from stages.command import run
 from stages.files import UserError, read_array, replacing, write_array, write_json
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
+from stages.learning import processes
 from stages.learning.barlow_twins import pretrain, shown_correlation
+from stages.learning.batches import Pictures, pick_device
 from stages.learning.checkpoints import save_encoder, save_projector
 from stages.learning.encoders import Encoder
-from stages.learning.representation import check_collapse
+from stages.learning.representation import LOOKED_AT, check_collapse
 from stages.learning.schedules import checkpoint_epochs
 from stages.learning.states import read_state, write_state
-from stages.learning.training import machine, on_device, pick_device
+from stages.learning.training import machine
 from stages.params import Declared
 from stages.reporting.records import collapse_warning, record_training
 
 
 def main(params: Declared, scratch: Path) -> str:
     images, sample = open_images(), read_array("data/unlabeled.npy", "sample")
-    pictures = on_device(images.unlabeled, sample, pick_device())
     views = ViewRecipe(params.views.size, **params.views.strong)
     settings = dict(**params.pretrain)
     kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
+    with processes.joined():
+        pictures = Pictures([(images.unlabeled, sample)], pick_device())
+        looked_at = pictures.first(LOOKED_AT)
 
-    def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
-        if epoch in kept:
-            shown = shown_correlation(encoder, projector, pictures, views, params.seed)
-            checkpoint = {"encoder": encoder.state_dict(), "correlation": torch.from_numpy(shown)}
-            write_state(scratch / "checkpoints", str(epoch), checkpoint)
+        def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
+            if epoch in kept:
+                shown = shown_correlation(encoder, projector, looked_at, views, params.seed)
+                checkpoint = {"encoder": encoder.state_dict(), "correlation": torch.from_numpy(shown)}
+                write_state(scratch / "checkpoints", str(epoch), checkpoint)
 
-    encoder, projector, trained = pretrain(
-        pictures,
-        encoder=params.encoder.name,
-        stem=params.encoder.stem,
-        views=views,
-        seed=params.seed,
-        scratch=scratch,
-        keep=keep,
-        **settings,
-    )
+        encoder, projector, trained = pretrain(
+            pictures,
+            encoder=params.encoder.name,
+            stem=params.encoder.stem,
+            views=views,
+            seed=params.seed,
+            scratch=scratch,
+            keep=keep,
+            **settings,
+        )
+        if not processes.is_first():
+            return ""
     checkpoints = {epoch: _read_checkpoint(scratch, epoch) for epoch in kept}
     with replacing("models/pretrain") as directory:
         directory.mkdir()
@@ -55,7 +61,7 @@ def main(params: Declared, scratch: Path) -> str:
         shown = [checkpoint["correlation"].numpy() for checkpoint in checkpoints.values()]
         write_array(directory / "cross_correlation.npy", np.stack(shown))
     record_training("pretrain", trained)
-    state = check_collapse(encoder, pictures, params.views.size)
+    state = check_collapse(encoder, looked_at, params.views.size)
     last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
     write_json("metrics/pretrain.json", last | state)
     return (
@@ -76,4 +82,4 @@ def _read_checkpoint(scratch: Path, epoch: int) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, machine=machine)
+    run(main, __doc__, machine=machine, together=True)

@@ -4,9 +4,9 @@ from stages.command import run
 from stages.files import read_array
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
+from stages.learning.batches import pick_device, visible_images
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder
 from stages.learning.linear_probe import train_probe
-from stages.learning.training import pick_device, visible_images
 from stages.params import Declared
 from stages.reporting.records import record_classifier
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 
-def progress(items: Iterable | None = None, *, title: str, unit: str, total: int | None = None, done: int = 0) -> tqdm:
+def progress(
+    items: Iterable | None = None, *, title: str, unit: str, total: int | None = None, done: int = 0, shown: bool = True
+) -> tqdm:
     """A progress bar on standard error with rate and time left; in a log rather than a terminal it speaks rarely.
 
     Args:
@@ -15,6 +17,7 @@ def progress(items: Iterable | None = None, *, title: str, unit: str, total: int
         unit: of what is counted.
         total: how much there is to do, where `items` do not tell.
         done: how much was done before.
+        shown: whether there is to be a bar at all.
     """
     live = sys.stderr.isatty()
     return tqdm(
@@ -23,6 +26,7 @@ def progress(items: Iterable | None = None, *, title: str, unit: str, total: int
         unit=unit,
         total=total,
         initial=done,
+        disable=not shown,
         unit_scale=unit in ("B", "img"),
         dynamic_ncols=live,
         mininterval=0.2 if live else 15,

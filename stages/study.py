@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stages.command import run
@@ -12,12 +11,13 @@ from stages.files import read_array, read_json, write_json
 from stages.images.layout import open_images
 from stages.images.subsets import draw_labeled, unlabeled_pool
 from stages.images.views import ViewRecipe
+from stages.learning.batches import Pictures, pick_device, require_batch, visible_images
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder, load_projector
 from stages.learning.evaluation import accuracy
 from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import machine, pick_device, require_batch, visible_images
+from stages.learning.training import machine
 from stages.params import Declared
 from stages.reporting.records import METHODS
 
@@ -38,7 +38,7 @@ def main(params: Declared, scratch: Path, ratio: str) -> str:
     def train(seed: int, labeled: NDArray[np.int64], keep: Path) -> dict[str, float]:
         """Accuracy of each method with these labels visible."""
         visible = visible_images(images, labeled, device)
-        pool = torch.from_numpy(unlabeled_pool(images.unlabeled, sample, images.train, labeled)).to(device)
+        pool = Pictures(unlabeled_pool(images.unlabeled, sample, images.train, labeled), device)
         start = new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)
         supervised, _ = train_supervised(
             start, *visible, section="supervised", views=strong, seed=seed, scratch=keep, **params.supervised

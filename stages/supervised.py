@@ -6,8 +6,9 @@ from stages.command import run
 from stages.files import read_array
 from stages.images.layout import open_images
 from stages.images.views import ViewRecipe
+from stages.learning.batches import pick_device, visible_images
 from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import machine, pick_device, visible_images
+from stages.learning.training import machine
 from stages.params import Declared
 from stages.reporting.records import record_classifier, record_training
 

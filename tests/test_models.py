@@ -23,7 +23,7 @@ from stages.learning.checkpoints import (
 from stages.learning.encoders import ENCODERS, STEMS, Classifier, build_encoder, build_projector
 from stages.learning.layouts import aligned_layouts
 from stages.learning.representation import view_outputs
-from stages.learning.training import ShuffledBatches, optimise
+from stages.learning.training import optimise
 from stages.params import EncoderChoice
 
 
@@ -84,13 +84,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "1.safetensors").unlink()
     with pytest.raises(UserError, match="holds no checkpoint"):
         epoch_checkpoints(tmp_path)
-
-
-def test_batches_visit_every_image_once_an_epoch():
-    batches = ShuffledBatches(10, 3, torch.Generator().manual_seed(0))
-    for _ in range(3):
-        epoch = torch.cat([next(batches) for _ in range(3)])
-        assert len(set(epoch.tolist())) == 9
 
 
 def _fit(losses, model, scratch, **more):
@@ -164,6 +157,17 @@ def test_weights_that_are_not_finite_after_the_last_step_are_found(tmp_path):
 
     with pytest.raises(UserError, match=r"weights are no longer finite after step 20.*after 15 steps"):
         _fit(lambda step: {"error": model.weight.square().sum()}, model, tmp_path, after_step=break_weights)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_step_without_room_says_what_to_lower(error, tmp_path):
+    def losses(step):
+        raise error
+
+    with pytest.raises(UserError, match=r"does not fit into the memory of cpu.*lower t\.batch_size first"):
+        _fit(losses, nn.Linear(1, 1), tmp_path)
 
 
 def test_layouts_are_aligned_and_faithful():

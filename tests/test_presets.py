@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import random_images, random_pictures
 from ruamel.yaml import YAML
 
 from stages.images.subsets import draw_labeled
@@ -18,11 +19,6 @@ from stages.params import declared_params, load_params
 PRESETS = sorted(Path("presets").glob("*.yaml"))
 STAGES = list(YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"])
 CLASSES = 10
-
-
-def _images(params, count):
-    size = params.dataset.image_size
-    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -41,8 +37,9 @@ def test_one_step_of_each_model(preset, tmp_path):
     pretraining = dict(params.pretrain) | {"epochs": 1, "warmup_epochs": 0, "batch_size": few}
     pretraining.pop("checkpoints")
     kept = []
+    size = params.dataset.image_size
     _, projector, trained = pretrain(
-        _images(params, few),
+        random_pictures(few, size, 0),
         encoder=params.encoder.name,
         stem=params.encoder.stem,
         views=strong,
@@ -59,7 +56,14 @@ def test_one_step_of_each_model(preset, tmp_path):
     for section in ("supervised", "fine_tune"):
         settings = dict(getattr(params, section)) | {"steps": 1, "batch_size": few}
         _, trained = train_supervised(
-            start, _images(params, few), labels, section=section, views=strong, seed=0, scratch=tmp_path, **settings
+            start,
+            random_images(few, size, 0),
+            labels,
+            section=section,
+            views=strong,
+            seed=0,
+            scratch=tmp_path,
+            **settings,
         )
         assert np.isfinite(trained.history[-1]["loss"])
 
@@ -67,9 +71,9 @@ def test_one_step_of_each_model(preset, tmp_path):
     model, trained = train_semi_supervised(
         start,
         projector,
-        _images(params, few),
+        random_images(few, size, 0),
         labels,
-        _images(params, few),
+        random_pictures(few, size, 0),
         strong=strong,
         weak=weak,
         redundancy_weight=params.pretrain.redundancy_weight,
@@ -78,7 +82,7 @@ def test_one_step_of_each_model(preset, tmp_path):
         **joint,
     )
     assert set(trained.history[-1]) >= {"cross_entropy", "invariance", "redundancy", "consistency"}
-    assert np.isfinite(outputs(model, _images(params, 2), params.views.size)).all()
+    assert np.isfinite(outputs(model, random_images(2, size, 0), params.views.size)).all()
 
 
 SIZES = {"shapes": [25] * 10, "stl10": [500] * 10, "photos": [500] * 10, "photos-gpu": [500] * 10}

@@ -8,10 +8,10 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from interruptions import Interruptions
+from pictures import random_images, random_pictures
 from structure import ROOT
 
 from stages.files import UserError, replacing
@@ -28,14 +28,10 @@ WEAK = ViewRecipe(16, crop_min=0.8, flip=True)
 OPTIMIZER = {"learning_rate": 0.003, "weight_decay": 0.01}
 
 
-def _images(count, seed):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), np.uint8))
-
-
 def _pretrain(scratch):
     settings = {"epochs": 4, "batch_size": 8, "warmup_epochs": 1, "redundancy_weight": 0.01, "seed": 0} | OPTIMIZER
     encoder, projector, trained = pretrain(
-        _images(30, 0),
+        random_pictures(30, 16, 0),
         encoder="narrow",
         stem="conv3_stride2",
         projector=[16, 16],
@@ -52,7 +48,7 @@ def _supervised(scratch):
     settings = {"steps": 12, "batch_size": 7, "seed": 1} | OPTIMIZER
     model, trained = train_supervised(
         start,
-        _images(18, 1),
+        random_images(18, 16, 1),
         torch.arange(18) % 3,
         section="supervised",
         views=STRONG,
@@ -69,9 +65,9 @@ def _semi_supervised(scratch):
     model, trained = train_semi_supervised(
         start,
         build_projector(start.encoder.width, [16, 16]),
-        _images(18, 1),
+        random_images(18, 16, 1),
         torch.arange(18) % 3,
-        _images(25, 3),
+        random_pictures(25, 16, 3),
         strong=STRONG,
         weak=WEAK,
         scratch=scratch,

@@ -76,4 +76,5 @@ def test_images_to_look_at_are_even_and_at_most_all():
 
 def test_pool_holds_the_sample_and_what_is_not_visible():
     unlabeled, train = np.arange(5)[:, None, None, None], 10 + np.arange(4)[:, None, None, None]
-    assert unlabeled_pool(unlabeled, np.array([1, 3]), train, np.array([0, 2])).ravel().tolist() == [1, 3, 11, 13]
+    pool = unlabeled_pool(unlabeled, np.array([1, 3]), train, np.array([0, 2]))
+    assert [images[chosen].ravel().tolist() for images, chosen in pool] == [[1, 3], [11, 13]]

@@ -75,7 +75,7 @@ def pick_evenly(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.i
 
 def unlabeled_pool(
     unlabeled: NDArray[np.uint8], sample: NDArray[np.int64], train: NDArray[np.uint8], labeled: NDArray[np.int64]
-) -> NDArray[np.uint8]:
+) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """The unlabelled images in use: the sample, and the training images whose label is not visible.
 
     Args:
@@ -83,6 +83,8 @@ def unlabeled_pool(
         sample: indices into them.
         train: (N, H, W, 3) training images.
         labeled: indices of those whose label is visible.
+
+    Returns:
+        both arrays as they are, each with the indices of its images that are in use.
     """
-    hidden = np.setdiff1d(np.arange(len(train)), labeled, assume_unique=True)
-    return np.concatenate([unlabeled[sample], train[hidden]])
+    return [(unlabeled, sample), (train, np.setdiff1d(np.arange(len(train)), labeled, assume_unique=True))]

@@ -67,6 +67,9 @@ class ViewParameters:
     def to(self, device: torch.device) -> "ViewParameters":
         return ViewParameters(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
+    def __getitem__(self, chosen: Tensor) -> "ViewParameters":
+        return ViewParameters(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
 
 def _full_precision(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep an operation's matrix products in float32 where the model around it runs in lower precision."""
@@ -135,28 +138,29 @@ def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
 
     Args:
         images: (N, H, W, 3) uint8.
-        parameters: N of each.
+        parameters: N of each, on the CPU, so that a GPU need not be waited for to know which images an operation is for.
         size: height and width of the views.
 
     Returns:
         (N, 3, size, size) float32 in 0..1, in channels_last memory.
     """
-    p = parameters
+    device = images.device
+    drawn, p = parameters, parameters.to(device)
+
+    def which(changed: Tensor) -> Tensor:
+        return torch.nonzero(changed).squeeze(1).to(device, non_blocking=True)
+
     views = crop_resize(images, p.top, p.left, p.height, p.width, p.flip, size)
     views = adjust_brightness(views, p.brightness)
     views = adjust_contrast(views, p.contrast)
     views = adjust_saturation(views, torch.where(p.greyscale & (p.hue == 0), 0.0, p.saturation))
-    turned = torch.nonzero(p.hue).squeeze(1)
-    if len(turned):
+    if len(turned := which(drawn.hue)):
         views[turned] = adjust_hue(views[turned], p.hue[turned])
-    grey = torch.nonzero(p.greyscale & (p.hue != 0)).squeeze(1)
-    if len(grey):
+    if len(grey := which(drawn.greyscale & (drawn.hue != 0))):
         views[grey] = _grey(views[grey]).expand(-1, 3, -1, -1)
-    blurred = torch.nonzero(p.blur_sigma).squeeze(1)
-    if len(blurred):
+    if len(blurred := which(drawn.blur_sigma)):
         views[blurred] = gaussian_blur(views[blurred], p.blur_sigma[blurred])
-    solarized = torch.nonzero(p.solarize).squeeze(1)
-    if len(solarized):
+    if len(solarized := which(drawn.solarize)):
         views[solarized] = solarize(views[solarized])
     return views.contiguous(memory_format=torch.channels_last)
 
@@ -165,7 +169,7 @@ def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -
     """One random view of each image: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1."""
     n, height, width, _ = images.shape
     parameters = draw_view_parameters(n, height, width, recipe, generator)
-    return make_views(images, parameters.to(images.device), recipe.size)
+    return make_views(images, parameters, recipe.size)
 
 
 def plain_views(images: Tensor, size: int) -> Tensor:

@@ -8,25 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.images.views import ViewRecipe, draw_views
+from stages.images.views import ViewRecipe, draw_view_parameters, make_views
+from stages.learning import processes
+from stages.learning.batches import Pictures, ShuffledBatches, require_batch
 from stages.learning.encoders import Encoder, build_encoder, build_projector
 from stages.learning.losses import barlow_twins_terms, cross_correlation
 from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
-from stages.learning.training import (
-    ShuffledBatches,
-    Trained,
-    mixed_precision,
-    optimise,
-    require_batch,
-)
+from stages.learning.training import Trained, mixed_precision, optimise
 
-_SHOWN_IMAGES = 500
 _SHOWN_DIMENSIONS = 64
 
 
 def pretrain(
-    images: Tensor,
+    images: Pictures,
     *,
     encoder: str,
     stem: str,
@@ -44,8 +39,10 @@ def pretrain(
 ) -> tuple[Encoder, nn.Sequential, Trained]:
     """Pretrain an encoder on two views of every image.
 
+    Several processes share each batch (see `processes`) and come, but for rounding, to what one would.
+
     Args:
-        images: (N, H, W, 3) uint8 on the device to train on.
+        images: N of them, with the device to train on.
         encoder, stem: see `build_encoder`.
         projector: see `build_projector`.
         views: how both views are made.
@@ -59,23 +56,28 @@ def pretrain(
         the encoder and the projector after the last epoch, and the history.
 
     Raises:
-        UserError: a batch is larger than the data, or the loss is not finite.
+        UserError: a batch is larger than the data or cannot be shared, or see `optimise`.
     """
     require_batch(batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
+    processes.require_even(batch_size, "pretrain.batch_size")
     torch.manual_seed(seed)
     device = images.device
-    model = build_encoder(encoder, stem).to(device)
-    head = build_projector(model.width, projector).to(device)
+    model = processes.with_whole_batch_statistics(build_encoder(encoder, stem).to(device))
+    head = processes.with_whole_batch_statistics(build_projector(model.width, projector).to(device))
     generator = torch.Generator().manual_seed(seed)
     batches = ShuffledBatches(len(images), batch_size, generator)
     steps_per_epoch = len(images) // batch_size
     precision = mixed_precision(device)
 
     def losses(step: int) -> dict[str, Tensor]:
-        batch = images[next(batches).to(device)]
-        twins = draw_views(torch.cat([batch, batch]), views, generator)
+        chosen, ahead = next(batches), batches.ahead()
+        batch = images.batch(processes.share(chosen), None if ahead is None else processes.share(ahead))
+        parameters = draw_view_parameters(2 * batch_size, *batch.shape[1:3], views, generator)
+        mine = torch.cat([processes.share(half) for half in torch.arange(2 * batch_size).chunk(2)])
+        twins = make_views(torch.cat([batch, batch]), parameters[mine], views.size)
         with precision:
-            first, second = head(model(twins)).float().chunk(2)
+            shares = head(model(twins)).chunk(2)
+        first, second = map(processes.gather, shares)
         return weighted_barlow_twins(first, second, redundancy_weight)
 
     trained = optimise(
@@ -117,7 +119,7 @@ def shown_correlation(
 
     Args:
         encoder, projector: as they are after an epoch; their weights, statistics and mode stay as they were.
-        images: (N, H, W, 3) uint8; two views of the first 500 are taken.
+        images: (N, H, W, 3) uint8, of which two views are taken.
         recipe: of the views.
         seed: of the views.
 
@@ -125,5 +127,5 @@ def shown_correlation(
         (d, d) cross-correlation of the first d = 64 dimensions of the embedding, or of all if there are fewer.
     """
     whole = nn.Sequential(encoder, projector).train(encoder.training)
-    twins = view_outputs(whole, images[:_SHOWN_IMAGES], recipe, 2, seed)
+    twins = view_outputs(whole, images, recipe, 2, seed)
     return cross_correlation(*torch.from_numpy(twins[:, :, :_SHOWN_DIMENSIONS])).numpy()

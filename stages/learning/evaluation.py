@@ -7,9 +7,9 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from stages.images.layout import ImageSet
+from stages.learning.batches import on_device
 from stages.learning.encoders import Classifier
 from stages.learning.representation import outputs
-from stages.learning.training import on_device
 
 
 def predict(model: Classifier, images: ImageSet, size: int) -> pd.DataFrame:

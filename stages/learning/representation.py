@@ -15,8 +15,8 @@ from stages.images.views import ViewRecipe, draw_views, plain_views
 from stages.learning.training import mixed_precision
 
 COLLAPSED_BELOW = 1.5
+LOOKED_AT = 500
 _CHUNK = 500
-_CHECKED_IMAGES = 500
 
 
 def outputs(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
@@ -45,12 +45,12 @@ def _frozen(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor])
 
 
 def check_collapse(encoder: nn.Module, images: Tensor, size: int) -> dict[str, float | bool]:
-    """Whether an encoder tells images apart at all, from the first 500 of (N, H, W, 3) uint8 ones.
+    """Whether an encoder tells images apart at all, from (N, H, W, 3) uint8 ones, of which `LOOKED_AT` are enough.
 
     Returns:
         `effective_rank` of the features, and `collapsed`: it is below 1.5, as when all features point the same way.
     """
-    rank = effective_rank(outputs(encoder, images[:_CHECKED_IMAGES], size))
+    rank = effective_rank(outputs(encoder, images, size))
     return {"effective_rank": round(rank, 6), "collapsed": rank < COLLAPSED_BELOW}
 
 

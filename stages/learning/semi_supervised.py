@@ -21,17 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.images.views import ViewRecipe, draw_views
 from stages.learning.barlow_twins import weighted_barlow_twins
+from stages.learning.batches import Pictures, ShuffledBatches, require_batch
 from stages.learning.encoders import Classifier, build_projector
 from stages.learning.losses import consistency
 from stages.learning.schedules import gaussian_ramp, warmup_cosine
 from stages.learning.supervised import new_classifier
-from stages.learning.training import (
-    ShuffledBatches,
-    Trained,
-    mixed_precision,
-    optimise,
-    require_batch,
-)
+from stages.learning.training import Trained, mixed_precision, optimise
 
 
 class AdaptiveThreshold(nn.Module):
@@ -69,7 +64,7 @@ def train_semi_supervised(
     projector: nn.Sequential,
     labeled: Tensor,
     labels: Tensor,
-    unlabeled: Tensor,
+    unlabeled: Pictures,
     *,
     init: str,
     strong: ViewRecipe,
@@ -93,7 +88,7 @@ def train_semi_supervised(
         model, projector: the linear probe, and the projector that pretraining ended with; neither is changed.
         labeled: (N, H, W, 3) uint8 on the device to train on.
         labels: (N,) class numbers.
-        unlabeled: (M, H, W, 3) uint8.
+        unlabeled: M of them, for the same device.
         init: `pretrained` starts from both, `random` from random weights in their place.
         strong: views that the model trains on: one of each labelled, two of each unlabelled image.
         weak: views of unlabelled images on which classes are guessed.
@@ -126,7 +121,7 @@ def train_semi_supervised(
     def losses(step: int) -> dict[str, Tensor]:
         ramp = gaussian_ramp(step, steps // 2)
         chosen = next(labeled_batches).to(device)
-        others = unlabeled[next(unlabeled_batches).to(device)]
+        others = unlabeled.batch(next(unlabeled_batches), unlabeled_batches.ahead())
         with torch.no_grad(), precision:
             guessed = average(draw_views(others, weak, generator)).float().softmax(1)
         guess, sure = threshold(guessed)

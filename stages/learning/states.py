@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from stages.files import write_bytes
+from stages.learning import processes
 
 _KEPT = 2
 _LONGEST = 300.0
@@ -60,14 +61,18 @@ class States:
         self._written = time.monotonic()
 
     def load(self) -> dict[str, object] | None:
-        """Bring the parts into the newest state that is whole, and return its numbers; None, and nothing changed, if there is none."""
-        for path in self._found():
-            if (state := read_state(path)) is not None:
-                for part, remembered in zip(self._parts, state["parts"], strict=True):
-                    part.load_state_dict(remembered)
-                self._generator.set_state(state["generator"])
-                return state["numbers"]
-        return None
+        """Bring the parts into the newest state that is whole, and return its numbers; None, and nothing changed, if there is none.
+
+        Where several processes train together, all take what the first finds.
+        """
+        whole = filter(None, map(read_state, self._found())) if processes.is_first() else iter(())
+        state = processes.from_first(next(whole, None))
+        if state is None:
+            return None
+        for part, remembered in zip(self._parts, state["parts"], strict=True):
+            part.load_state_dict(remembered)
+        self._generator.set_state(state["generator"])
+        return state["numbers"]
 
     def _found(self) -> list[Path]:
         return sorted(self._directory.glob("*-*.pt"), reverse=True)

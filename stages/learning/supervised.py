@@ -8,15 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.images.views import ViewRecipe, draw_views
+from stages.learning.batches import ShuffledBatches, require_batch
 from stages.learning.encoders import Classifier, build_encoder
 from stages.learning.schedules import warmup_cosine
-from stages.learning.training import (
-    ShuffledBatches,
-    Trained,
-    mixed_precision,
-    optimise,
-    require_batch,
-)
+from stages.learning.training import Trained, mixed_precision, optimise
 
 
 def new_classifier(encoder: str, stem: str, classes: int, seed: int) -> Classifier:

@@ -1,20 +1,21 @@
-"""The training loop, shared by every model, and what surrounds it: device, precision, batches."""
+"""The training loop, shared by every model, and what it depends on of the machine."""
 
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.files import UserError, require_space
-from stages.images.layout import ImageSet
+from stages.learning import processes
+from stages.learning.batches import pick_device
 from stages.learning.checkpoints import save_weights
 from stages.learning.states import Stateful, States
 from stages.progress import progress
@@ -35,11 +36,6 @@ class Trained:
     cost: dict[str, float | str]
 
 
-def pick_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 for the model's matrix products where the hardware has it, float32 elsewhere."""
     return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
@@ -47,46 +43,6 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
 def _has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-
-
-def on_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, device: torch.device) -> Tensor:
-    """The chosen images (all for None) as (N, H, W, 3) bytes on the device."""
-    return torch.from_numpy(np.array(images) if indices is None else images[indices]).to(device)
-
-
-def visible_images(images: ImageSet, labeled: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The training images whose label is visible, (N, H, W, 3) bytes, and their class numbers (N,), on the device."""
-    return on_device(images.train, labeled, device), torch.from_numpy(images.train_labels[labeled]).to(device)
-
-
-class ShuffledBatches:
-    """Endless (batch_size,) indices into 0..n - 1, shuffled anew each epoch; the rest of an epoch is left out."""
-
-    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
-        self._n, self._batch_size, self._generator = n, batch_size, generator
-        self._order, self._taken = torch.empty(0, dtype=torch.long), 0
-
-    def __next__(self) -> Tensor:
-        if self._taken + self._batch_size > len(self._order):
-            self._order, self._taken = torch.randperm(self._n, generator=self._generator), 0
-        self._taken += self._batch_size
-        return self._order[self._taken - self._batch_size : self._taken]
-
-    def state_dict(self) -> dict:
-        return {"order": self._order, "taken": self._taken}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._order, self._taken = state["order"], state["taken"]
-
-
-def require_batch(batch_size: int, available: int, key: str, what: str) -> None:
-    """Refuse a batch that is larger than the data.
-
-    Raises:
-        UserError: naming the parameter and the most it can be.
-    """
-    if batch_size > available:
-        raise UserError(f"{key} is {batch_size}, but there are only {available} {what}: set it to at most {available}")
 
 
 def optimise(
@@ -115,6 +71,8 @@ def optimise(
     arguments it goes on from there, and ends in the same bytes as if it had not been interrupted; what is complete is not trained
     again.
 
+    Where several processes train together (see `processes`), each calls this with losses on its share of a batch, and the first writes.
+
     Args:
         losses: the number of steps before, 0..steps - 1, to the weighted terms of this one, scalars that carry gradients.
         modules: what is trained.
@@ -125,13 +83,14 @@ def optimise(
         steps: optimizer steps.
         steps_per_row: steps that one row of the history sums up.
         row_name: what such a stretch is called: `epoch` or `step`.
-        images_per_step: for the rate on the progress bar.
+        images_per_step: on all processes, for the rate on the progress bar.
         learning_rate: the step, 0..steps - 1, to the learning rate.
         weight_decay: of weight matrices and kernels.
         after_step, after_row: called then, the latter with the number of rows so far, 0 before the first; again where a row is trained again.
 
     Raises:
-        UserError: a loss is not finite; names step, term, learning rate and the file with the weights before.
+        UserError: a loss is not finite (names step, term, learning rate and the file with the weights before), or a step does not fit
+            into memory.
     """
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     weights = [p for module in modules for p in module.parameters()]
@@ -149,11 +108,13 @@ def optimise(
     history: list[dict[str, float]] = []
     pending: list[Tensor] = []
     unseen, done, before, peak = 0, 0, 0.0, 0
+    writes = processes.is_first()
     if (kept := states.load()) is not None:
         history, pending = kept["history"], [terms.to(device) for terms in kept["pending"]]
         done, before, peak = kept["step"], kept["seconds"], kept["peak_memory"]
-        print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
-    else:
+        if writes:
+            print(f"{title}: going on after {done:,} of {steps:,} steps", file=sys.stderr, flush=True)
+    elif writes:
         # Two states are kept while a third is written, each with the weights, AdamW's two averages of gradients, and perhaps one of weights.
         what = f"what {title} keeps to go on after an interruption"
         require_space(scratch, 12 * sum(weight.nbytes for weight in weights), what)
@@ -162,13 +123,17 @@ def optimise(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter() - before
-    with progress(title=title, unit="img", total=steps * images_per_step, done=done * images_per_step) as bar:
+    with progress(
+        title=title, unit="img", total=steps * images_per_step, done=done * images_per_step, shown=writes
+    ) as bar:
         for step in range(done, steps):
             rate = learning_rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            terms = losses(step)
-            torch.stack(list(terms.values())).sum().backward()
+            with _room_for(title, device):
+                terms = losses(step)
+                torch.stack(list(terms.values())).sum().backward()
+            processes.average_gradients(weights)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             after_step()
@@ -191,8 +156,9 @@ def optimise(
                 bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 pending.clear()
                 good = step + 1, deepcopy(trained.state_dict())
-                after_row(len(history))
-            if due:
+                if writes:
+                    after_row(len(history))
+            if due and writes:
                 seconds, peak = time.perf_counter() - began, max(peak, _peak_memory(device))
                 numbers = {
                     "step": step + 1,
@@ -213,6 +179,21 @@ def optimise(
             "torch": torch.__version__,
         },
     )
+
+
+@contextmanager
+def _room_for(title: str, device: torch.device) -> Iterator[None]:
+    """Turn running out of memory into a line that says what to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # A GPU raises a class of its own below it, a CPU none.
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        used = f" ({_peak_memory(device) / 2**30:.1f} GiB were in use)"
+        raise UserError(
+            f"a training step does not fit into the memory of {device_name(device)}{used}: lower {title}.batch_size first, then "
+            "views.size, or take a smaller encoder.name; what was trained is kept where none of these changes"
+        ) from error
 
 
 def _require_finite(
@@ -249,7 +230,8 @@ def _require_finite(
     else:
         return
     before, safe = good
-    save_weights(safe, path, {"step": before})
+    if processes.is_first():
+        save_weights(safe, path, {"step": before})
     raise UserError(
         f"{where}: {what}: lower the learning rate; {path} holds the weights after {before} steps, the last good ones"
     )
@@ -259,7 +241,8 @@ def machine() -> str:
     """What rounding depends on beside parameters, data and code: device, precision, instruction set, version of torch."""
     device = pick_device()
     precision = "bfloat16" if _has_bfloat16(device) else "float32"
-    return f"{device_name(device)}, {torch.backends.cpu.get_cpu_capability()}, {precision}, torch {torch.__version__}"
+    together = f", {processes.launched()} processes" if processes.launched() > 1 else ""
+    return f"{device_name(device)}, {torch.backends.cpu.get_cpu_capability()}, {precision}, torch {torch.__version__}{together}"
 
 
 def device_name(device: torch.device) -> str:

@@ -1,0 +1,251 @@
+"""The ways of feeding a model that are held against each other; each returns images per second of one run, again and again."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from stages.images.views import ViewRecipe, draw_view_parameters, make_views
+from stages.learning.barlow_twins import pretrain, weighted_barlow_twins
+from stages.learning.batches import Pictures
+from stages.learning.encoders import build_encoder, build_projector
+from stages.learning.training import mixed_precision
+
+CROP_MIN, JITTER, JITTER_PROBABILITY, GREY_PROBABILITY = 0.2, (0.4, 0.4, 0.4, 0.1), 0.8, 0.1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained; the same for all.
+
+    Attributes:
+        encoder, stem, projector: of the model.
+        view_size: in pixels.
+        batch_size: images in a step; twice as many views.
+        steps: of a run.
+    """
+
+    encoder: str = "narrow"
+    stem: str = "conv3_stride2"
+    projector: tuple[int, ...] = (256, 256)
+    view_size: int = 64
+    batch_size: int = 64
+    steps: int = 40
+
+
+def recipe(size: int) -> ViewRecipe:
+    """Crop, flip, jitter and greyscale, as many do for small images."""
+    strengths = dict(zip(("brightness", "contrast", "saturation", "hue"), JITTER, strict=True))
+    return ViewRecipe(
+        size,
+        CROP_MIN,
+        flip=True,
+        jitter_probability=JITTER_PROBABILITY,
+        greyscale_probability=GREY_PROBABILITY,
+        **strengths,
+    )
+
+
+def usual_transform(size: int) -> transforms.Compose:
+    """The same views by torchvision, from one PIL image at a time."""
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, (CROP_MIN, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply([transforms.ColorJitter(*JITTER)], JITTER_PROBABILITY),
+            transforms.RandomGrayscale(GREY_PROBABILITY),
+            transforms.ToTensor(),
+        ]
+    )
+
+
+class Model:
+    """An encoder with its projector, and the loss of two views."""
+
+    def __init__(self, setting: Setting, device: torch.device) -> None:
+        self.device = device
+        self.encoder = build_encoder(setting.encoder, setting.stem).to(device)
+        self.projector = build_projector(self.encoder.width, list(setting.projector)).to(device)
+        self.weights = [*self.encoder.parameters(), *self.projector.parameters()]
+        self._precision = mixed_precision(device)
+
+    def loss(self, views: Tensor) -> Tensor:
+        """Of (2 B, 3, H, W) views, first and second one after another."""
+        with self._precision:
+            first, second = self.projector(self.encoder(views)).float().chunk(2)
+        return torch.stack(list(weighted_barlow_twins(first, second, 0.01).values())).sum()
+
+    def backward(self, views: Tensor) -> None:
+        self.loss(views).backward()
+        for weight in self.weights:
+            weight.grad = None
+
+
+def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
+    """(a) Forward and backward pass on a batch that is already there."""
+    model = Model(setting, device)
+    size = setting.view_size
+    views = torch.rand(2 * setting.batch_size, 3, size, size, device=device)
+    views = views.contiguous(memory_format=torch.channels_last)
+    model.backward(views)
+
+    def run() -> float:
+        began = _now(device)
+        for _ in range(setting.steps):
+            model.backward(views)
+        return setting.steps * setting.batch_size / (_now(device) - began)
+
+    return run
+
+
+def ours(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
+    """(b) Pretraining as the pipeline runs it, all that it does between its first step and its last included."""
+    chosen = np.random.default_rng(0).permutation(len(images))[: setting.steps * setting.batch_size]
+    pictures = Pictures([(images, np.sort(chosen))], device)
+
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            _, _, trained = pretrain(
+                pictures,
+                encoder=setting.encoder,
+                stem=setting.stem,
+                projector=list(setting.projector),
+                views=recipe(setting.view_size),
+                epochs=1,
+                batch_size=setting.batch_size,
+                learning_rate=0.001,
+                warmup_epochs=0,
+                weight_decay=0.0001,
+                redundancy_weight=0.01,
+                seed=0,
+                scratch=Path(scratch),
+                keep=lambda epoch, encoder, projector: None,
+            )
+        return float(trained.cost["images_per_second"])
+
+    return run
+
+
+def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
+    """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores."""
+    return _loaded(_Twins(images, usual_transform(setting.view_size)), setting, device)
+
+
+def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
+    """(d) lightly's transform for SimCLR, with the same strengths, and its data set, in as many workers as there are cores."""
+    from lightly.data import LightlyDataset
+    from lightly.transforms import SimCLRTransform
+
+    brightness, contrast, saturation, hue = JITTER
+    transform = SimCLRTransform(
+        input_size=setting.view_size,
+        cj_prob=JITTER_PROBABILITY,
+        cj_strength=1.0,
+        cj_bright=brightness,
+        cj_contrast=contrast,
+        cj_sat=saturation,
+        cj_hue=hue,
+        min_scale=CROP_MIN,
+        random_gray_scale=GREY_PROBABILITY,
+        gaussian_blur=0.0,
+        normalize=None,
+    )
+    return _loaded(LightlyDataset.from_torch_dataset(_Single(images), transform=transform), setting, device)
+
+
+class _Single(Dataset):
+    """Pictures without a label."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self._images[index]), 0
+
+
+class _Twins(_Single):
+    """Two views of each picture."""
+
+    def __init__(self, images: NDArray[np.uint8], transform: Callable[[Image.Image], Tensor]) -> None:
+        super().__init__(images)
+        self._transform = transform
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+        image, label = super().__getitem__(index)
+        return [self._transform(image), self._transform(image)], label
+
+
+def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Callable[[], float]:
+    """Training on what a DataLoader brings; the clock starts when the batches that it holds ready are used up."""
+    model = Model(setting, device)
+    optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
+    workers = os.cpu_count() or 1
+    ready = 2 * workers + 1
+    indices = torch.randint(len(data), (setting.batch_size * (setting.steps + ready),)).tolist()
+    loader = DataLoader(
+        data, setting.batch_size, sampler=indices, num_workers=workers, pin_memory=device.type == "cuda", drop_last=True
+    )
+
+    def run() -> float:
+        began = 0.0
+        for number, batch in enumerate(loader):
+            if number == ready:
+                began = _now(device)
+            views = torch.cat(batch[0]).to(device, memory_format=torch.channels_last, non_blocking=True)
+            model.loss(views).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return setting.steps * setting.batch_size / (_now(device) - began)
+
+    return run
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
+    """Where the time of a step goes: milliseconds of each part, the device being waited for after each, mean of ten steps."""
+    model, views_recipe = Model(setting, device), recipe(setting.view_size)
+    optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
+    pictures = Pictures([(images, np.arange(len(images)))], device)
+    generator = torch.Generator().manual_seed(0)
+    spent: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], object]) -> object:
+        began = _now(device)
+        result = work()
+        spent[part] = spent.get(part, 0.0) + _now(device) - began
+        return result
+
+    for step in range(11):
+        if step == 1:
+            spent.clear()
+        chosen = torch.randperm(len(images), generator=generator)[: setting.batch_size]
+        batch = timed("reading", lambda chosen=chosen: pictures.batch(chosen))
+        drawn = timed(
+            "drawing parameters",
+            lambda: draw_view_parameters(2 * setting.batch_size, *images.shape[1:3], views_recipe, generator),
+        )
+        twins = torch.cat([batch, batch])
+        views = timed("views", lambda twins=twins, drawn=drawn: make_views(twins, drawn, setting.view_size))
+        loss = timed("forward", lambda views=views: model.loss(views))
+        timed("backward", loss.backward)
+        timed("optimizer", optimizer.step)
+        optimizer.zero_grad(set_to_none=True)
+    return {part: round(100 * seconds, 2) for part, seconds in spent.items()}

@@ -1,0 +1,221 @@
+"""How fast pretraining is, against the limit that the model sets and against the usual ways of feeding it.
+
+(a) the limit: forward and backward pass of the model on a batch that is already there
+(b) pretraining as the pipeline runs it, from images mapped from disk
+(c) the usual way: torchvision's transforms on one picture at a time, in the workers of a DataLoader, then the same step as (b)
+(d) lightly's transform and data set in the same DataLoader, where it is installed (`pip install lightly`)
+
+All have the same encoder, projector, loss, views and batch. Their runs are interleaved; printed are the median of the rounds, and
+the lowest and the highest, in images per second. An image is two views.
+"""
+
+import argparse
+import importlib.util
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+from tabulate import tabulate
+
+from benchmarks.contenders import Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
+from benchmarks.growth import GROWTH_OF_IMAGES
+from stages.files import write_json
+from stages.images.views import draw_views
+from stages.learning.batches import pick_device
+from stages.learning.training import machine
+
+RESULTS = Path("benchmarks/results")
+IMAGE_SIZE = 96
+ROUNDS = 5
+CPU = {
+    "narrow": Setting(),
+    "resnet18": Setting("resnet18", "conv3_pool", steps=4),
+}
+GPU = {
+    f"resnet18, {size} pixels, batch {batch}": Setting(
+        "resnet18", "conv3_pool", (2048, 2048), size, batch, steps=25_600 // batch
+    )
+    for size in (64, 96)
+    for batch in (256, 1024)
+}
+GROWTH = {
+    "view_size": (32, 64, 96),
+    "batch_size": (32, 64, 128, 256),
+    "encoder": ("narrow", "resnet18"),
+    "projector": ((256, 256), (1024, 1024), (4096, 4096)),
+}
+
+
+def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict:
+    """Rates of all contenders, and where the time of a step goes."""
+    contenders = {"limit": limit, "ours": ours, "usual": usual}
+    if importlib.util.find_spec("lightly"):
+        contenders["lightly"] = lightly
+    rates = _interleaved({name: make(setting, images, device) for name, make in contenders.items()}, str(setting))
+    median = {name: rate["median"] for name, rate in rates.items()}
+    return {
+        "setting": asdict(setting),
+        "images_per_second": rates,
+        "share_of_limit": round(median["ours"] / median["limit"], 3),
+        **{
+            f"times_{name}": round(median["ours"] / median[name], 2) for name in median if name not in ("ours", "limit")
+        },
+        "milliseconds_of_a_step": parts_of_a_step(setting, images, device),
+    }
+
+
+def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> dict:
+    """Views per second on one core, ours in batches and torchvision's one at a time: crop, flip, jitter, greyscale."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    batches = torch.from_numpy(np.array(images[:count])).split(64)
+    pictures = [Image.fromarray(image) for image in images[:count]]
+    generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
+
+    def batched() -> float:
+        began = time.perf_counter()
+        for batch in batches:
+            draw_views(batch, recipe(size), generator)
+        return count / (time.perf_counter() - began)
+
+    def one_at_a_time() -> float:
+        began = time.perf_counter()
+        for picture in pictures:
+            transform(picture)
+        return count / (time.perf_counter() - began)
+
+    rates = _interleaved({"ours": batched, "usual": one_at_a_time}, "views")
+    torch.set_num_threads(threads)
+    return {
+        "setting": {"view_size": size, "batch_size": 64, "threads": 1},
+        "views_per_second": rates,
+        "times_usual": round(rates["ours"]["median"] / rates["usual"]["median"], 2),
+    }
+
+
+def growth(images: NDArray[np.uint8], device: torch.device) -> list[dict]:
+    """Milliseconds that an image costs as one thing grows and the rest stays, one run each after one to warm up."""
+    rows = []
+    for what, values in GROWTH.items():
+        for value in values:
+            setting = replace(Setting(), **{what: value})
+            setting = replace(
+                setting, steps=max(3, (300 if setting.encoder == "resnet18" else 1500) // setting.batch_size)
+            )
+            run = ours(setting, images, device)
+            run()
+            rows.append({"what": what, "value": str(value), "milliseconds_per_image": round(1000 / run(), 3)})
+    return rows
+
+
+def growth_of_images() -> list[dict]:
+    """The same as the number of images grows, each number in a process of its own, with the memory that it takes."""
+    command = [sys.executable, "-m", "benchmarks.growth"]
+    runs = [
+        json.loads(subprocess.run([*command, str(count)], check=True, stdout=subprocess.PIPE).stdout)
+        for count in GROWTH_OF_IMAGES
+    ]
+    return runs
+
+
+def _interleaved(contenders: dict[str, Callable[[], float]], title: str) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(ROUNDS):
+        for name, run in contenders.items():
+            found[name].append(run())
+            print(
+                f"{title}: round {number + 1} of {ROUNDS}, {name} {found[name][-1]:,.1f}/s", file=sys.stderr, flush=True
+            )
+    return {
+        name: {
+            "median": round(statistics.median(rates), 1),
+            "lowest": round(min(rates), 1),
+            "highest": round(max(rates), 1),
+        }
+        for name, rates in found.items()
+    }
+
+
+def table(results: dict) -> str:
+    """The results of one machine as text."""
+    rows = [
+        [
+            part,
+            *(
+                f"{rate['median']:,.0f} ({rate['lowest']:,.0f} to {rate['highest']:,.0f})" if rate else ""
+                for rate in rates
+            ),
+            f"{result['share_of_limit']:.1%}",
+            f"{result['times_usual']:.2f}",
+        ]
+        for part, result in results.items()
+        if "share_of_limit" in result
+        for rates in [[result["images_per_second"].get(name) for name in ("limit", "ours", "usual", "lightly")]]
+    ]
+    heads = ["images/s", "(a) limit", "(b) pretrain", "(c) torchvision", "(d) lightly", "b / a", "b / c"]
+    return tabulate(rows, heads, tablefmt="github")
+
+
+def main() -> None:
+    device = pick_device()
+    settings = GPU if device.type == "cuda" else CPU
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.throughput",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Results go to {RESULTS}/<device>.json; parts that are not measured anew stay as they are there.",
+    )
+    choices = [*settings, "views", "growth", "images"]
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(choices)}; all if none is named")
+    wanted = parser.parse_args().parts or choices
+    if unknown := set(wanted) - set(choices):
+        sys.exit(f"benchmarks: there is no part {sorted(unknown)[0]}: choose from {', '.join(choices)}")
+    name = re.sub(r"\W+", "-", machine().partition(", torch")[0]).strip("-").lower()
+    path = RESULTS / f"{name}.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as place:
+        images = _noise(Path(place) / "images.npy", 4 * max(s.batch_size * s.steps for s in settings.values()))
+        for part in wanted:
+            if part in settings:
+                found = throughput(settings[part], images, device)
+            elif part == "views":
+                found = views_alone(images)
+            else:
+                found = {"rows": growth(images, device) if part == "growth" else growth_of_images()}
+            results[part] = found | {
+                "machine": f"{machine()}, {platform.machine()}",
+                "torchvision": torchvision.__version__,
+                "date": date.today().isoformat(),
+            }
+            write_json(path, results)
+    print(table(results))
+    print(f"\nAll figures: {path}")
+
+
+def _noise(path: Path, count: int) -> NDArray[np.uint8]:
+    """`count` images, mapped from disk."""
+    shape = (count, IMAGE_SIZE, IMAGE_SIZE, 3)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    rng = np.random.default_rng(0)
+    for start in range(0, count, 1000):
+        array[start : start + 1000] = rng.integers(0, 256, (min(1000, count - start), *shape[1:]), np.uint8)
+    array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What tests/test_processes.py runs in one process, or in several under torchrun; the first writes what came out.
+
+python tests/shared_training.py <file>
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from pictures import random_pictures
+
+from stages.images.views import ViewRecipe
+from stages.learning import barlow_twins as method
+from stages.learning import processes, training
+from stages.learning.encoders import build_encoder, build_projector
+
+
+def gradients() -> dict[str, torch.Tensor]:
+    """Loss, gradients and batch statistics of one batch in float64, smaller than the embedding and larger."""
+    found = {}
+    for width in (8, 48):
+        torch.manual_seed(0)
+        encoder, projector = build_encoder("narrow", "conv3_stride2"), build_projector(256, [24, width])
+        whole = torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).double()
+        processes.with_whole_batch_statistics(whole)
+        halves = torch.rand(2, 16, 3, 16, 16, dtype=torch.float64)
+        mine = torch.cat([processes.share(half) for half in halves])
+        first, second = map(processes.gather, projector(encoder(mine)).chunk(2))
+        terms = method.weighted_barlow_twins(first, second, 0.01)
+        sum(terms.values()).backward()
+        processes.average_gradients(list(whole.parameters()))
+        named = {f"gradient {name}": weight.grad for name, weight in whole.named_parameters()}
+        named |= dict(whole.named_buffers()) | {name: term.detach() for name, term in terms.items()}
+        found |= {f"{width} {name}": value for name, value in named.items()}
+    return found
+
+
+def steps() -> dict[str, torch.Tensor]:
+    """Weights and statistics after 20 steps of pretraining in float64.
+
+    In float32 AdamW, which divides gradients by their size, makes much of rounding: there one process comes out as far from itself
+    with another number of threads.
+    """
+    build_encoder, build_projector, make_views = method.build_encoder, method.build_projector, method.make_views
+    method.build_encoder = lambda *what: build_encoder(*what).double()
+    method.build_projector = lambda *what: build_projector(*what).double()
+    method.make_views = lambda *what: make_views(*what).double()
+    training._has_bfloat16 = lambda device: False
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder, projector, _ = method.pretrain(
+            random_pictures(60, 24, 0),
+            encoder="narrow",
+            stem="conv3_stride2",
+            projector=[32, 32],
+            views=ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8),
+            epochs=10,
+            batch_size=24,
+            learning_rate=0.001,
+            warmup_epochs=1,
+            weight_decay=0.01,
+            redundancy_weight=0.01,
+            seed=0,
+            scratch=Path(scratch),
+            keep=lambda epoch, encoder, projector: None,
+        )
+    return torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).state_dict()
+
+
+def main(path: str) -> None:
+    with processes.joined():
+        found = gradients() | {f"20 steps, {name}": value for name, value in steps().items()}
+        if processes.is_first():
+            torch.save(found, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,106 @@
+"""Several processes that share every batch come to what one process comes to on the whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from structure import ROOT
+from workspace import draw_pictures, new_clone, tiny_params
+
+SCRIPT = ROOT / "tests" / "shared_training.py"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+
+
+def _run(path, count):
+    launcher = [*TORCHRUN, f"--nproc-per-node={count}"] if count > 1 else [sys.executable]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}"}
+    subprocess.run([*launcher, str(SCRIPT), str(path)], check=True, env=environment)
+    return torch.load(path, weights_only=True)
+
+
+def test_two_and_four_processes_are_as_one(tmp_path):
+    alone = _run(tmp_path / "1", 1)
+    for count in (2, 4):
+        together = _run(tmp_path / str(count), count)
+        assert together.keys() == alone.keys()
+        apart = {name: float((together[name] - value).abs().max()) for name, value in alone.items()}
+        for part in ("gradients", "20 steps"):
+            name = max((name for name in apart if name.startswith("20 steps") == (part == "20 steps")), key=apart.get)
+            print(f"{part}, {count} processes: at most {apart[name]:.1e} apart ({name})")
+            assert apart[name] <= 1e-9, f"{name} is {apart[name]:.1e} apart with {count} processes"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    place = tmp_path_factory.mktemp("processes")
+    draw_pictures(place / "pictures")
+    (place / "clone").mkdir()
+    clone = new_clone(place / "clone")
+    clone.write(tiny_params(place / "pictures"))
+    clone.environment["OMP_NUM_THREADS"] = "1"
+    (clone.path / "dvc.lock").unlink(missing_ok=True)
+    clone("dvc", "repro", "sample", "label")
+    return clone
+
+
+def test_a_launcher_reruns_nothing_and_only_the_first_process_writes(clone):
+    launched = clone.environment | {"LAUNCH": " ".join([*TORCHRUN, "--nproc-per-node=2"])}
+    done = subprocess.run(
+        ["dvc", "repro", "pretrain"], cwd=clone.path, env=launched, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("pretrain: loss") == 1
+    assert clone.repro("pretrain") == set()
+    alone = subprocess.run(
+        ["dvc", "repro", "supervised"], cwd=clone.path, env=launched, capture_output=True, text=True, check=False
+    )
+    assert alone.stdout.count("supervised: ") == 1, alone.stderr
+    assert not list((clone.path / ".scratch").glob("pretrain/*"))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(clone):
+    clone.set("pretrain.batch_size", 9)
+    command = [*TORCHRUN, "--nproc-per-node=2", "-m", "stages.pretrain"]
+    done = subprocess.run(command, cwd=clone.path, env=clone.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("pretrain: ")]
+    assert said == ["pretrain: pretrain.batch_size is 9, which 2 processes cannot share evenly: set it to 8 or 10"]
+
+
+def test_a_lost_process_ends_all_and_the_next_run_goes_on(clone):
+    clone.set("pretrain.batch_size", 8)
+    clone.set("pretrain.epochs", 300)
+    command = [*TORCHRUN, "--nproc-per-node=2", "-m", "stages.pretrain"]
+    run = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stderr=subprocess.PIPE, text=True)
+    give_up = time.monotonic() + 120
+    while not list((clone.path / ".scratch").glob("pretrain/*/pretrain/*.pt")) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    second = next(
+        child for child in psutil.Process(run.pid).children(recursive=True) if child.environ().get("RANK") == "1"
+    )
+    os.kill(second.pid, signal.SIGKILL)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert "SIGKILL" in said
+    assert not [child for child in psutil.process_iter(["environ"]) if Path(clone.path) == _place(child)]
+    again = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stderr=subprocess.PIPE, text=True)
+    for line in again.stderr:
+        if "pretrain: going on after" in line:
+            break
+    else:
+        pytest.fail("it did not go on")
+    again.send_signal(signal.SIGINT)
+    again.communicate(timeout=120)
+
+
+def _place(process):
+    try:
+        return Path(process.cwd())
+    except (psutil.Error, OSError):
+        return None
