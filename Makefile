@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup repro test verify clean-scratch lock
+.PHONY: help setup repro test bench verify clean-scratch lock
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ repro: setup  ## run what has changed, then show the comparison
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -q
+
+bench: setup  ## measure how fast pretraining is here, into benchmarks/results/
+	$(BIN)/python -m benchmarks.throughput
 
 verify: setup  ## check that data and weights are the bytes that dvc.lock recorded
 	$(BIN)/python -m stages.verify
