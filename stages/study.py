@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.command import run
-from stages.files import read_array, read_json, write_json
+from stages.files import read_array, write_json
 from stages.images.layout import open_images
 from stages.images.subsets import draw_labeled, unlabeled_pool
 from stages.images.views import ViewRecipe
@@ -16,6 +16,7 @@ from stages.learning.checkpoints import epoch_checkpoints, load_encoder, load_pr
 from stages.learning.evaluation import accuracy
 from stages.learning.linear_probe import train_probe
 from stages.learning.semi_supervised import train_semi_supervised
+from stages.learning.states import read_state, write_state
 from stages.learning.supervised import new_classifier, train_supervised
 from stages.learning.training import machine
 from stages.params import Declared
@@ -64,11 +65,12 @@ def main(params: Declared, scratch: Path, ratio: str) -> str:
 
     found: dict[str, list[float]] = {method: [] for method in METHODS}
     for seed, labeled in draws.items():
-        known = scratch / f"{seed}.json"
-        if not known.exists():
-            write_json(known, train(seed, labeled, scratch / str(seed)))
+        shares = next(filter(None, map(read_state, (scratch / "draws").glob(f"{seed}-*.pt"))), None)
+        if shares is None:
+            shares = train(seed, labeled, scratch / str(seed))
+            write_state(scratch / "draws", str(seed), shares)
             shutil.rmtree(scratch / str(seed))
-        for method, share in read_json(known, f"study@{ratio}").items():
+        for method, share in shares.items():
             found[method].append(share)
 
     summary = {

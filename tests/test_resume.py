@@ -19,8 +19,9 @@ from stages.images.views import ViewRecipe
 from stages.learning.barlow_twins import pretrain
 from stages.learning.encoders import build_projector
 from stages.learning.semi_supervised import train_semi_supervised
-from stages.learning.states import States
+from stages.learning.states import States, write_state
 from stages.learning.supervised import new_classifier, train_supervised
+from stages.pretrain import _read_checkpoint
 from stages.scratch import finish, one_writer, remove_recorded, run_directory
 
 STRONG = ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8)
@@ -144,6 +145,17 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(tmp_path, capsy
     assert part.weight == 10
 
 
+def test_a_checkpoint_that_is_damaged_or_gone_begins_pretraining_anew(tmp_path):
+    for damaged in (True, False):
+        write_state(tmp_path / "run" / "checkpoints", "3", {"correlation": torch.ones(2)})
+        assert torch.equal(_read_checkpoint(tmp_path / "run", 3)["correlation"], torch.ones(2))
+        (path,) = (tmp_path / "run" / "checkpoints").iterdir()
+        path.write_bytes(b"") if damaged else path.unlink()
+        with pytest.raises(UserError, match=r"after epoch 3 .* run again"):
+            _read_checkpoint(tmp_path / "run", 3)
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_state_is_due_after_every_row_and_every_five_minutes(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("stages.learning.states.time.monotonic", lambda: now[0])
@@ -182,6 +194,7 @@ def test_states_are_of_one_code_one_data_and_one_set_of_parameters(tmp_path):
 
 HOLD = """
 import sys, time
+from stages.pretrain import _read_checkpoint
 from stages.scratch import one_writer
 with one_writer("run"):
     print("held", flush=True)
@@ -276,7 +289,8 @@ def test_a_directory_is_whole_or_absent_whenever_its_writer_dies(tmp_path, momen
 
 WATCH = """
 import os, subprocess, sys, time
-code = "import os, sys, time; from stages.scratch import stop_with; stop_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"
+code = "import os, sys, time; from stages.pretrain import _read_checkpoint
+from stages.scratch import stop_with; stop_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"
 stage = subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], stdout=subprocess.PIPE)
 stage.stdout.readline()
 print(stage.pid, flush=True)

@@ -106,7 +106,7 @@ function chartsFigure() {
       tickformat: row === 0 ? ".0%" : "" };
     layout.annotations.push({ text: `<b>${curve.title}</b>` + (curve.lines.length > 1 ? between + curve.lines.map((line, i) =>
       `<span style="color:${inks[i]}">${i ? "┄" : "━"} ${line.name}</span>`).join("  ") : ""),
-      x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false });
+      x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", align: "left", showarrow: false });
     curve.lines.forEach((line, i) => traces.push({ x: named.map((_, k) => k), y: line.values, yaxis: `y${id}`, mode: "lines+markers",
       line: { color: inks[i], dash: dashes[i] }, marker: { symbol: i ? "diamond" : "circle", size: 6 },
       text: named, hovertemplate: `%{text}: %{y:.3~f}<extra>${line.name}</extra>` }));
@@ -114,7 +114,8 @@ function chartsFigure() {
   return [traces, layout];
 }
 
-const cursor = (place) => [{ type: "line", x0: place, x1: place, y0: 0, y1: 1, xref: "x", yref: "paper", line: { color: "#5b6475", width: 2, dash: "dash" } }];
+const cursor = (place) => curves.map((_, row) => ({ type: "line", x0: place, x1: place, y0: 0, y1: 1, xref: "x", yref: `y${row ? row + 1 : ""} domain`,
+  line: { color: "#5b6475", width: 2, dash: "dash" } }));
 
 function correlation(checkpoint) {
   const d = content.correlations.size;
