@@ -43,7 +43,7 @@ IMAGE_SIZE = 96
 ROUNDS = 5
 CPU = {
     "narrow": Setting(),
-    "resnet18": Setting("resnet18", "conv3_pool", steps=4),
+    "resnet18": Setting("resnet18", "conv3_pool", steps=30),
 }
 GPU = {
     f"resnet18, {size} pixels, batch {batch}": Setting(
