@@ -194,7 +194,6 @@ def test_states_are_of_one_code_one_data_and_one_set_of_parameters(tmp_path):
 
 HOLD = """
 import sys, time
-from stages.pretrain import _read_checkpoint
 from stages.scratch import one_writer
 with one_writer("run"):
     print("held", flush=True)
@@ -289,8 +288,7 @@ def test_a_directory_is_whole_or_absent_whenever_its_writer_dies(tmp_path, momen
 
 WATCH = """
 import os, subprocess, sys, time
-code = "import os, sys, time; from stages.pretrain import _read_checkpoint
-from stages.scratch import stop_with; stop_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"
+code = "import os, sys, time; from stages.scratch import stop_with; stop_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"
 stage = subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], stdout=subprocess.PIPE)
 stage.stdout.readline()
 print(stage.pid, flush=True)
