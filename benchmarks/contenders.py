@@ -242,8 +242,7 @@ def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.d
             "drawing parameters",
             lambda: draw_view_parameters(2 * setting.batch_size, *images.shape[1:3], views_recipe, generator),
         )
-        twins = torch.cat([batch, batch])
-        views = timed("views", lambda twins=twins, drawn=drawn: make_views(twins, drawn, setting.view_size))
+        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size))
         loss = timed("forward", lambda views=views: model.loss(views))
         timed("backward", loss.backward)
         timed("optimizer", optimizer.step)

@@ -1,20 +1,25 @@
 """Augmented views of images, made in batches on the device where the images are.
 
 Every image gets parameters of its own. Drawing them (`draw_view_parameters`) is apart from applying them (`make_views`), so
-that each operation can be held against torchvision's functional one with the same parameters. Random resized crop and flip
-are one pair of matrix products per image: a row of such a matrix holds the weights of the antialiasing triangle filter.
+that each operation can be held against torchvision's functional one with the same parameters.
+
+Random resized crop and flip are weighted sums of pixel rows, then of pixel columns, with the few weights of the antialiasing
+triangle filter that are not 0. They leave views of shape (N, 3, H, W) that lie in memory as (N, columns, 3, rows): operations on
+colours run over whole columns of one channel, in place, and the end puts the channels last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from math import ceil, log
 
 import torch
 from torch import Tensor
+from torch.nn.functional import channel_shuffle, embedding_bag
 
 _GREY = (0.2989, 0.587, 0.114)
-_HUGE = 1e30
+_TINY = 1e-12
+_VIEWS_IN_CACHE = 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class ViewParameters:
     def to(self, device: torch.device) -> "ViewParameters":
         return ViewParameters(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
-    def __getitem__(self, chosen: Tensor) -> "ViewParameters":
+    def __getitem__(self, chosen: Tensor | slice) -> "ViewParameters":
         return ViewParameters(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -139,31 +144,47 @@ def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
 
     Args:
         images: (N, H, W, 3) uint8.
-        parameters: N of each, on the CPU, so that a GPU need not be waited for to know which images an operation is for.
+        parameters: of k N views, k of each image: views i, N + i, 2 N + i and so on are of image i. They are on the CPU, so that
+            a GPU need not be waited for to know which views an operation is for.
         size: height and width of the views.
 
     Returns:
-        (N, 3, size, size) float32 in 0..1, in channels_last memory.
+        (k N, 3, size, size) float32 in 0..1, in channels_last memory.
     """
-    device = images.device
-    drawn, p = parameters, parameters.to(device)
+    n, per_image = len(images), len(parameters.top) // len(images)
+    p = parameters.to(images.device)
+    crops = _crops(p.top, p.left, p.height, p.width, p.flip, images.shape[1:3], size)
+    views = torch.empty(per_image, n, size, size, 3, device=images.device).permute(0, 1, 4, 2, 3)
+    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it.
+    block = n if images.is_cuda else max(1, _VIEWS_IN_CACHE * torch.get_num_threads() // per_image)
+    for start in range(0, n, block):
+        some = slice(start, start + block)
+        parts = (part.unflatten(0, (per_image, n))[:, some].flatten(0, 1) for part in crops)
+        chosen = torch.arange(per_image * n).reshape(per_image, n)[:, some].flatten()
+        changed = _crop_resize(images[some], *parts)
+        _change(changed, parameters[chosen])
+        views[:, some] = _channels_last(changed).unflatten(0, (per_image, -1))
+    return views.flatten(0, 1)
 
-    def which(changed: Tensor) -> Tensor:
-        return torch.nonzero(changed).squeeze(1).to(device, non_blocking=True)
 
-    views = crop_resize(images, p.top, p.left, p.height, p.width, p.flip, size)
-    views = adjust_brightness(views, p.brightness)
-    views = adjust_contrast(views, p.contrast)
-    views = adjust_saturation(views, torch.where(p.greyscale & (p.hue == 0), 0.0, p.saturation))
-    if len(turned := which(drawn.hue)):
-        views[turned] = adjust_hue(views[turned], p.hue[turned])
-    if len(grey := which(drawn.greyscale & (drawn.hue != 0))):
-        views[grey] = _grey(views[grey]).expand(-1, 3, -1, -1)
-    if len(blurred := which(drawn.blur_sigma)):
-        views[blurred] = gaussian_blur(views[blurred], p.blur_sigma[blurred])
-    if len(solarized := which(drawn.solarize)):
-        views[solarized] = solarize(views[solarized])
-    return views.contiguous(memory_format=torch.channels_last)
+def _change(views: Tensor, parameters: ViewParameters) -> None:
+    """Do all that follows crop and flip, in place, to (N, 3, H, W) views as `_crop_resize` returns them."""
+    p = parameters.to(views.device)
+
+    def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
+        if len(chosen := torch.nonzero(which).squeeze(1).to(views.device, non_blocking=True)):
+            columns = views.permute(0, 3, 1, 2)
+            changed = operation(columns.index_select(0, chosen).permute(0, 2, 3, 1), chosen)
+            columns.index_copy_(0, chosen, changed.permute(0, 3, 1, 2).contiguous())
+
+    adjust_brightness_(views, p.brightness)
+    adjust_contrast_(views, p.contrast)
+    adjust_saturation_(views, torch.where(p.greyscale & (p.hue == 0), 0.0, p.saturation))
+    if parameters.hue.any():
+        adjust_hue_(views, p.hue)
+    change_some(parameters.greyscale & (parameters.hue != 0), lambda some, _: _grey(some).expand(-1, 3, -1, -1))
+    change_some(parameters.blur_sigma > 0, lambda some, chosen: gaussian_blur(some, p.blur_sigma[chosen]))
+    change_some(parameters.solarize, lambda some, _: solarize(some))
 
 
 def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
@@ -182,90 +203,143 @@ def plain_views(images: Tensor, size: int) -> Tensor:
     n, height, width, _ = images.shape
     top, left = height // 16, width // 16
     same = torch.zeros(n, dtype=torch.long, device=images.device)
-    return crop_resize(
-        images, same + top, same + left, same + height - 2 * top, same + width - 2 * left, same.bool(), size
-    )
+    box = (same + top, same + left, same + height - 2 * top, same + width - 2 * left)
+    return _channels_last(crop_resize(images, *box, same.bool(), size))
 
 
-@_full_precision
 def crop_resize(
     images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, size: int
 ) -> Tensor:
-    """Cut a box from each image, resize it without aliasing, and mirror it where `flip`.
+    """Cut boxes from images, resize them without aliasing, and mirror them where `flip`.
 
     Equals torchvision's `resized_crop(..., antialias=True)` on float images, then `hflip`.
 
     Args:
         images: (N, H, W, 3) uint8.
-        top, left, height, width: (N,) boxes in pixels, inside the images.
-        flip: (N,) bool.
+        top, left, height, width: (k N,) boxes in pixels; boxes i, N + i, 2 N + i and so on are inside image i.
+        flip: (k N,) bool.
         size: height and width of the result.
 
     Returns:
-        (N, 3, size, size) float32 in 0..1.
+        (k N, 3, size, size) float32 in 0..1, in memory as (k N, columns, 3, rows).
     """
-    n, full_height, full_width, _ = images.shape
-    rows = _resize_weights(top, height, full_height, size)
-    columns = _resize_weights(left, width, full_width, size)
-    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    pixels = images.reshape(n, full_height, full_width * 3).float()
-    squeezed = torch.bmm(rows / 255, pixels).reshape(n, size, full_width, 3)
-    planes = squeezed.permute(0, 3, 1, 2).reshape(n, 3 * size, full_width)
-    return torch.bmm(planes, columns.transpose(1, 2)).reshape(n, 3, size, size)
+    return _crop_resize(images, *_crops(top, left, height, width, flip, images.shape[1:3], size))
 
 
-def _resize_weights(start: Tensor, length: Tensor, full: int, size: int) -> Tensor:
-    """(N, size, full) weights that resize pixels start..start + length of a line of `full` pixels to `size` pixels."""
-    device = start.device
-    scale = (length.float() / size)[:, None, None]
+def _crops(
+    top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, full: Sequence[int], size: int
+) -> tuple[Tensor, ...]:
+    """Numbers of pixel rows and their weights, then of columns and theirs, each (k N, size, taps), for `_crop_resize`."""
+    starts, lengths = torch.stack([top, left]), torch.stack([height, width])
+    mirrored = torch.stack([torch.zeros_like(flip), flip])
+    pixels, weights = _resize_weights(starts, lengths, mirrored, max(full), size)
+    return pixels[0], weights[0] / 255, pixels[1], weights[1]
+
+
+def _crop_resize(images: Tensor, rows: Tensor, row_weights: Tensor, columns: Tensor, column_weights: Tensor) -> Tensor:
+    """What `crop_resize` returns, from what `_crops` does."""
+    n, height, width, _ = images.shape
+    views, size, _ = rows.shape
+    number = torch.arange(views, dtype=torch.int, device=images.device)[:, None, None]
+    lines = images.reshape(n * height, width * 3).float()
+    low = _weighted_sums(lines, rows + number % n * height, row_weights)
+    upright = _transposed(low.reshape(views, size, width * 3)).reshape(views * width, 3 * size)
+    return (
+        _weighted_sums(upright, columns + number * width, column_weights)
+        .reshape(views, size, 3, size)
+        .permute(0, 2, 3, 1)
+    )
+
+
+def _channels_last(views: Tensor) -> Tensor:
+    """(N, 3, H, W) views as `_crop_resize` returns them, in channels_last memory."""
+    return _transposed(views.permute(0, 3, 1, 2).flatten(1, 2)).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+
+
+def _transposed(matrices: Tensor) -> Tensor:
+    """(N, a, b) to (N, b, a), by what shuffles channels, which on a CPU is three times as fast as a copy with other strides."""
+    n, rows, columns = matrices.shape
+    pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
+    return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
+
+
+def _weighted_sums(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another."""
+    taps = chosen.shape[-1]
+    return embedding_bag(chosen.reshape(-1, taps), lines, per_sample_weights=weights.reshape(-1, taps), mode="sum")
+
+
+def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, size: int) -> tuple[Tensor, Tensor]:
+    """Which pixels of a line, and with what weights, make each of `size` pixels of start..start + length.
+
+    Args:
+        start, length: in pixels, of any shape.
+        mirrored: whether the result runs from the end to the start, of the same shape.
+        full: pixels of the longest line, which bound how many one is made of.
+        size: pixels of the result.
+
+    Returns:
+        (..., size, taps) pixel numbers and weights; a row of weights sums to 1.
+    """
+    # Taps come first, so that every operation has long rows to run over.
+    tap = torch.arange(ceil(2 * max(full / size, 1.0)), device=start.device)
+    tap = tap.reshape(-1, *[1] * (start.ndim + 1))
+    start, length, mirrored = start[..., None].int(), length[..., None].int(), mirrored[..., None]
+    scale = length / size
     support = scale.clamp_min(1.0)
-    centre = (torch.arange(size, device=device) + 0.5)[None, :, None] * scale
-    pixel = torch.arange(full, device=device)[None, None, :] - start[:, None, None]
-    weights = (1 - ((pixel + 0.5 - centre) / support).abs()).clamp_min(0)
-    weights = weights * ((pixel >= 0) & (pixel < length[:, None, None])).float()
-    return weights / weights.sum(2, keepdim=True)
+    centre = torch.arange(size, device=start.device) + 0.5
+    centre = torch.where(mirrored, size - centre, centre) * scale - 0.5
+    pixel = torch.floor(centre - support).add_(1) + tap
+    weights = (pixel - centre).abs_().div_(-support).add_(1).clamp_min_(0)
+    inside = torch.minimum(pixel.clamp_min(0), length - 1)
+    weights.mul_(inside.eq(pixel))
+    weights.div_(weights.sum(0))
+    return (inside.int() + start).movedim(0, -1), weights.movedim(0, -1)
 
 
-def adjust_brightness(views: Tensor, factor: Tensor) -> Tensor:
-    """Multiply each of (N, 3, H, W) views in 0..1 by its factor (N,), as torchvision's `adjust_brightness`."""
-    return (views * factor[:, None, None, None]).clamp_(0, 1)
+def adjust_brightness_(views: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each of (N, 3, H, W) views in 0..1 by its factor (N,), in place, as torchvision's `adjust_brightness`."""
+    return views.mul_(factor[:, None, None, None]).clamp_(0, 1)
 
 
-def adjust_contrast(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, 3, H, W) views towards or from its mean grey, as torchvision's `adjust_contrast`."""
-    grey = _grey(views)
-    mean = grey.mean((1, 2, 3), keepdim=True).expand_as(grey).contiguous()
-    return torch.lerp(mean, views, factor[:, None, None, None]).clamp_(0, 1)
+def adjust_contrast_(views: Tensor, factor: Tensor) -> Tensor:
+    """Move each of (N, 3, H, W) views towards or from its mean grey, in place, as torchvision's `adjust_contrast`."""
+    mean = _grey(views).mean((1, 2, 3))
+    return views.mul_(factor[:, None, None, None]).add_((mean * (1 - factor))[:, None, None, None]).clamp_(0, 1)
 
 
-def adjust_saturation(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, 3, H, W) views towards or from its own grey, as torchvision's `adjust_saturation`."""
-    return torch.lerp(_grey(views), views, factor[:, None, None, None]).clamp_(0, 1)
+def adjust_saturation_(views: Tensor, factor: Tensor) -> Tensor:
+    """Move each of (N, 3, H, W) views towards or from its own grey, in place, as torchvision's `adjust_saturation`."""
+    grey, share = _grey(views).squeeze(1), (1 - factor)[:, None, None]
+    for channel in views.unbind(1):
+        channel.lerp_(grey, share)
+    return views.clamp_(0, 1)
 
 
-def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of each of (N, 3, H, W) views in 0..1 by `turn` (N,) in -0.5..0.5, as torchvision's `adjust_hue`.
+def adjust_hue_(views: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of each of (N, 3, H, W) views by `turn` (N,) in -0.5..0.5, in place, as torchvision's `adjust_hue`.
 
-    Value and chroma stay and each channel is read off a trapezoid over the hue circle (Smith 1978, HSV; the closed form
-    of Foley et al., Computer Graphics, section 13.3).
+    The least and the greatest of the three channels stay, and each is read off a trapezoid over the hue circle (Smith 1978, HSV; Foley
+    et al., Computer Graphics, section 13.3), of which only the slopes have to be found: clamped to 1..2, the distance in sixths of
+    the circle from where a channel is greatest (or, for red, least) is 1 on the one level and 2 on the other. The hue itself is
+    found without asking which channel is the greatest: with red as a share r of the way from the least to the greatest, and green
+    less blue as a share d, red is 3 - 3 r + (2 r - 1) |d| sixths away, on the side that the sign of d names.
     """
     red, green, blue = views.unbind(1)
-    value = views.amax(1)
-    chroma = value - views.amin(1)
-    some = chroma.clamp_min(1 / _HUGE)
-    unless_green = torch.lerp((blue - red).div_(some).add_(2), (red - green).div_(some).add_(4), _above(value, green))
-    hue = torch.lerp((green - blue).div_(some), unless_green, _above(value, red))
-    hue += 6 * turn[:, None, None]
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=views.device)[None, :, None, None]
-    place = hue[:, None] + offsets
-    place -= 6 * torch.floor(place / 6)
-    fall = torch.minimum(place, 4 - place).clamp_(0, 1)
-    return value[:, None] - fall.mul_(chroma[:, None])
-
-
-def _above(values: Tensor, others: Tensor) -> Tensor:
-    """1 where one is above the other and 0 elsewhere; as a weight of `lerp` it chooses ten times as fast as `where` on a CPU."""
-    return (values - others).mul_(_HUGE).clamp_(0, 1)
+    least = torch.minimum(torch.minimum(red, green), blue)
+    greatest = torch.maximum(torch.maximum(red, green), blue)
+    chroma = greatest - least
+    per_chroma = chroma.clamp_min(_TINY).reciprocal_()
+    side = (green - blue).mul_(per_chroma)
+    away = side.abs()
+    hue = torch.rsub(away, 0.5, alpha=1 / 6)
+    hue.addcmul_((red - least).mul_(per_chroma), torch.rsub(away, 3, alpha=2), value=-1 / 6)
+    hue.copysign_(side).add_((turn + 1)[:, None, None]).frac_()
+    low, high = least.sub_(chroma), greatest.add_(chroma)
+    torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6, out=red)
+    torch.addcmul(high, chroma, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=green)
+    torch.addcmul(high, chroma, (hue - 2 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=blue)
+    return views
 
 
 @_full_precision
@@ -307,7 +381,7 @@ def solarize(views: Tensor) -> Tensor:
 def _grey(views: Tensor) -> Tensor:
     """(N, 1, H, W) luma of (N, 3, H, W) views, with the weights of torchvision (ITU-R BT.601)."""
     red, green, blue = views.unbind(1)
-    return (_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue)[:, None]
+    return (_GREY[0] * red).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])[:, None]
 
 
 def _central_crop(height: int, width: int) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def pretrain(
         batch = images.batch(processes.share(chosen), None if ahead is None else processes.share(ahead))
         parameters = draw_view_parameters(2 * batch_size, *batch.shape[1:3], views, generator)
         mine = torch.cat([processes.share(half) for half in torch.arange(2 * batch_size).chunk(2)])
-        twins = make_views(torch.cat([batch, batch]), parameters[mine], views.size)
+        twins = make_views(batch, parameters[mine], views.size)
         with precision:
             shares = head(model(twins)).chunk(2)
         first, second = map(processes.gather, shares)
