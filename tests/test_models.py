@@ -1,5 +1,9 @@
 """Encoders, checkpoints, the training loop and layouts."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +104,30 @@ def _fit(losses, model, scratch, **more):
         "weight_decay": 0.0,
     }
     return optimise(losses, [model], **(settings | more))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back that the next step needs")
+def test_freed_memory_is_there_for_the_next_step():
+    code = """
+import resource, torch
+from stages.learning.training import keep_freed_memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        blocks = [torch.ones(2 << 20) for _ in range(20)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages()
+without = pages()
+keep_freed_memory()
+pages()
+print(without, pages())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    without, kept = map(int, run.stdout.split())
+    assert kept < max(100, without / 100)
 
 
 def test_the_loop_is_adamw(tmp_path):

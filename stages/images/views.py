@@ -149,7 +149,7 @@ def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
         size: height and width of the views.
 
     Returns:
-        (k N, 3, size, size) float32 in 0..1, in channels_last memory.
+        (k N, 3, size, size) float32 in 0..1 but for rounding, in channels_last memory.
     """
     n, per_image = len(images), len(parameters.top) // len(images)
     p = parameters.to(images.device)

@@ -112,7 +112,8 @@ def illustrations(
     columns = {"image": pictures.numpy()}
     for heading, recipe, count in (("strong view", strong, 3), ("weak view", weak, 2)):
         for number in range(count):
-            columns[f"{heading} {number + 1}"] = draw_views(pictures, recipe, generator).permute(0, 2, 3, 1).numpy()
+            views = draw_views(pictures, recipe, generator).clamp(0, 1)
+            columns[f"{heading} {number + 1}"] = views.permute(0, 2, 3, 1).numpy()
     return {
         "examples": examples_figure(images.train, images.train_labels, images.classes),
         "views": views_figure(columns),
