@@ -114,7 +114,7 @@ from stages.learning.training import keep_freed_memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
+    for _ in range(2):
         blocks = [torch.ones(2 << 20) for _ in range(20)]
         del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
