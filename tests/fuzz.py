@@ -7,7 +7,6 @@ What: archives, pictures, parameters, arrays, weights.
 
 import gzip
 import io
-import resource
 import sys
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from stages.images.folder import read_picture
 from stages.images.stl10 import unpack_stl10
 from stages.learning.checkpoints import load_classifier, save_classifier
 from stages.learning.supervised import new_classifier
+from stages.learning.training import peak_memory
 from stages.params import load_params
 
 MOST_MEMORY = 1 << 30
@@ -195,9 +195,9 @@ def main(what: str, times: int) -> None:
     )
     with tempfile.TemporaryDirectory() as place:
         checks(globals()[what](Path(place)))()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory(torch.device("cpu"))
     print(f"{len(read)} {what} were read and {len(refused)} refused, with {peak / 2**20:,.0f} MiB at most")
-    assert peak < MOST_MEMORY
+    assert peak < MOST_MEMORY, f"{peak / 2**20:,.0f} MiB"
     assert not any(lines)
 
 

@@ -27,7 +27,7 @@ from stages.learning.checkpoints import (
 from stages.learning.encoders import ENCODERS, STEMS, Classifier, build_encoder, build_projector
 from stages.learning.layouts import aligned_layouts
 from stages.learning.representation import view_outputs
-from stages.learning.training import optimise
+from stages.learning.training import optimise, peak_memory
 from stages.params import EncoderChoice
 
 
@@ -128,6 +128,16 @@ print(without, pages())
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     without, kept = map(int, run.stdout.split())
     assert kept < max(100, without / 100)
+
+
+def test_the_peak_of_memory_is_that_of_the_process_alone():
+    code = "import torch; from stages.learning.training import peak_memory; print(peak_memory(torch.device('cpu')))"
+    command = [sys.executable, "-c", code]
+    alone = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    ours = torch.ones(alone // 2)  # 4 bytes each: this process now holds twice what the other one does
+    beside = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak_memory(torch.device("cpu")) > ours.nbytes
+    assert beside == pytest.approx(alone, rel=0.1)
 
 
 def test_the_loop_is_adamw(tmp_path):

@@ -1,6 +1,7 @@
 """The training loop, shared by every model, and what it depends on of the machine."""
 
 import ctypes
+import re
 import resource
 import sys
 import time
@@ -172,7 +173,7 @@ def optimise(
                 if writes:
                     after_row(len(history))
             if due and writes:
-                seconds, peak = time.perf_counter() - began, max(peak, _peak_memory(device))
+                seconds, peak = time.perf_counter() - began, max(peak, peak_memory(device))
                 numbers = {
                     "step": step + 1,
                     "seconds": seconds,
@@ -187,7 +188,7 @@ def optimise(
         {
             "seconds": round(seconds, 2),
             "images_per_second": round(steps * images_per_step / max(seconds, 1e-9), 1),
-            "peak_memory_mib": round(max(peak, _peak_memory(device)) / 2**20, 1),
+            "peak_memory_mib": round(max(peak, peak_memory(device)) / 2**20, 1),
             "device": device_name(device),
             "torch": torch.__version__,
         },
@@ -202,7 +203,7 @@ def _room_for(title: str, device: torch.device) -> Iterator[None]:
     except RuntimeError as error:  # A GPU raises a class of its own below it, a CPU none.
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        used = f" ({_peak_memory(device) / 2**30:.1f} GiB were in use)"
+        used = f" ({peak_memory(device) / 2**30:.1f} GiB were in use)"
         raise UserError(
             f"a training step does not fit into the memory of {device_name(device)}{used}: lower {title}.batch_size first, then "
             "views.size, or take a smaller encoder.name; what was trained is kept where none of these changes"
@@ -263,8 +264,15 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """The most memory taken so far, in bytes: tensors on a GPU, else what this process held in main memory.
+
+    Linux's getrusage(2) would count what the parent held before it started this process, so VmHWM (proc(5)) is asked first.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists() and (line := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))):
+        return int(line[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
