@@ -21,7 +21,7 @@ repro: setup  ## run what has changed, then show the comparison
 	@echo "Pictures: plots/*.png    Numbers: metrics/    Weights: models/    Charts: $(BIN)/dvc plots show"
 
 test: setup  ## run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: setup  ## measure how fast pretraining is here, into benchmarks/results/
 	$(BIN)/python -m benchmarks.throughput
