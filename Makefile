@@ -20,8 +20,8 @@ repro: setup  ## run what has changed, then show the comparison
 	@cat plots/comparison.md
 	@echo "Pictures: plots/*.png    Numbers: metrics/    Weights: models/    Charts: $(BIN)/dvc plots show"
 
-test: setup  ## run every test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: setup  ## run every test, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: setup  ## measure how fast pretraining is here, into benchmarks/results/
 	$(BIN)/python -m benchmarks.throughput

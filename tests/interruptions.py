@@ -65,12 +65,12 @@ class Interruptions:
         assert self._recorded(), "what was over and recorded was not trained again"
         return self.clone.bytes(), len(self._recorded()), seconds
 
-    def once(self, how: str, moment: float, expected: dict[str, bytes], steps: int) -> str:
+    def once(self, how: str, moment: float | None, expected: dict[str, bytes], steps: int) -> str:
         """Interrupt the stage after `moment` seconds, run it again, and compare.
 
         Args:
             how: one of HOW.
-            moment: in seconds from the start of DVC.
+            moment: in seconds from the start of DVC; without one, as soon as a state is kept.
             expected, steps: what `whole` returned.
 
         Returns:
@@ -89,7 +89,10 @@ class Interruptions:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(moment)
+        began = time.monotonic()
+        while first.poll() is None and (time.monotonic() - began < moment if moment is not None else not self._kept()):
+            time.sleep(0.01)
+        moment = time.monotonic() - began
         if first.poll() is not None:
             return ""
         if how == "orphaned":

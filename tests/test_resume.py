@@ -220,9 +220,9 @@ def test_the_second_writer_says_who_the_first_is_and_a_killed_one_leaves_no_lock
 def test_a_stage_goes_on_after_a_kill_and_an_orphan_makes_room(tmp_path):
     """One of each; `python tests/interruptions.py` does it at many random moments."""
     interruptions = Interruptions(tmp_path, "pretrain")
-    expected, steps, seconds = interruptions.whole("killed")
+    expected, steps, _ = interruptions.whole("killed")
     for how in ("killed", "orphaned"):
-        assert "steps done twice" in interruptions.once(how, 0.75 * seconds, expected, steps)
+        assert "a state was kept" in interruptions.once(how, None, expected, steps)
 
 
 LOCK = """schema: '2.0'
