@@ -138,7 +138,7 @@ def ours(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> C
 
 def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
     """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores."""
-    return _loaded(_Twins(images, usual_transform(setting.view_size)), setting, device)
+    return _loaded(_Pictures(images, _Twice(usual_transform(setting.view_size))), setting, device)
 
 
 def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
@@ -160,32 +160,30 @@ def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -
         gaussian_blur=0.0,
         normalize=None,
     )
-    return _loaded(LightlyDataset.from_torch_dataset(_Single(images), transform=transform), setting, device)
+    return _loaded(LightlyDataset.from_torch_dataset(_Pictures(images, transform)), setting, device)
 
 
-class _Single(Dataset):
-    """Pictures without a label."""
+class _Pictures(Dataset):
+    """Pictures without a label, each made into its views."""
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._images = images
+    def __init__(self, images: NDArray[np.uint8], transform: Callable[[Image.Image], list[Tensor]]) -> None:
+        self._images, self._transform = images, transform
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return Image.fromarray(self._images[index]), 0
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+        return self._transform(Image.fromarray(self._images[index])), 0
 
 
-class _Twins(_Single):
-    """Two views of each picture."""
+class _Twice:
+    """Two views of a picture."""
 
-    def __init__(self, images: NDArray[np.uint8], transform: Callable[[Image.Image], Tensor]) -> None:
-        super().__init__(images)
+    def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self._transform = transform
 
-    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
-        image, label = super().__getitem__(index)
-        return [self._transform(image), self._transform(image)], label
+    def __call__(self, picture: Image.Image) -> list[Tensor]:
+        return [self._transform(picture), self._transform(picture)]
 
 
 def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Callable[[], float]:

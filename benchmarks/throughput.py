@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,7 @@ def main() -> None:
             results[part] = found | {
                 "machine": f"{machine()}, {platform.machine()}",
                 "torchvision": torchvision.__version__,
+                **({"lightly": version("lightly")} if "lightly" in found.get("images_per_second", {}) else {}),
                 "date": date.today().isoformat(),
             }
             write_json(path, results)

@@ -15,8 +15,10 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), np.uint8)
 
 
-@pytest.mark.parametrize("contender", ["limit", "ours", "usual"])
+@pytest.mark.parametrize("contender", ["limit", "ours", "usual", "lightly"])
 def test_a_contender_can_run_again_and_again(contender, images):
+    if contender == "lightly":
+        pytest.importorskip("lightly", reason="lightly is not installed")
     run = getattr(contenders, contender)(TINY, images, torch.device("cpu"))
     assert run() > 0
     assert run() > 0
