@@ -1,6 +1,6 @@
 """Views in batches against torchvision's functional operations, image by image, with the same parameters."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -20,10 +20,12 @@ def _planes(images):
     return images.permute(0, 3, 1, 2).float() / 255
 
 
-def test_a_whole_view_equals_torchvisions():
-    images = _images()
-    p = draw_view_parameters(48, 40, 52, RECIPE, torch.Generator().manual_seed(2))
-    for field in ("flip", "greyscale", "blur_sigma", "solarize", "hue"):
+@pytest.mark.parametrize(("height", "width", "hue"), [(40, 52, 0.2), (52, 40, 0.2), (40, 52, 0.0)])
+def test_a_whole_view_equals_torchvisions(height, width, hue):
+    images = _images(48, height, width)
+    p = draw_view_parameters(48, height, width, replace(RECIPE, hue=hue), torch.Generator().manual_seed(2))
+    assert (p.greyscale & (p.saturation > 1)).any()
+    for field in ("flip", "greyscale", "blur_sigma", "solarize", *["hue"] * (hue > 0)):
         assert 0 < torch.count_nonzero(getattr(p, field)) < 48, f"{field} must occur, and not everywhere"
     found = make_views(images, p, 24)
     for i, image in enumerate(_planes(images)):
@@ -44,7 +46,8 @@ def test_a_whole_view_equals_torchvisions():
             torch.testing.assert_close(found[i], view, rtol=0, atol=5e-4)
 
 
-def test_views_do_not_depend_on_what_else_is_in_the_batch():
+def test_views_do_not_depend_on_what_else_is_in_the_batch(monkeypatch):
+    monkeypatch.setattr(ours, "_VIEWS_IN_CACHE", 7)
     images = _images(150)
     p = draw_view_parameters(300, 40, 52, RECIPE, torch.Generator().manual_seed(2))
     twins = make_views(images, p, 24)

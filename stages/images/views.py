@@ -73,7 +73,7 @@ class ViewParameters:
     def to(self, device: torch.device) -> "ViewParameters":
         return ViewParameters(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
-    def __getitem__(self, chosen: Tensor | slice) -> "ViewParameters":
+    def __getitem__(self, chosen: Tensor) -> "ViewParameters":
         return ViewParameters(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -179,10 +179,12 @@ def _change(views: Tensor, parameters: ViewParameters) -> None:
 
     adjust_brightness_(views, p.brightness)
     adjust_contrast_(views, p.contrast)
-    adjust_saturation_(views, torch.where(p.greyscale & (p.hue == 0), 0.0, p.saturation))
+    # Grey is no saturation where the colours are not turned later, nor clamped before.
+    desaturated = parameters.greyscale & (parameters.hue == 0) & (parameters.saturation <= 1)
+    adjust_saturation_(views, torch.where(desaturated.to(views.device, non_blocking=True), 0.0, p.saturation))
     if parameters.hue.any():
         adjust_hue_(views, p.hue)
-    change_some(parameters.greyscale & (parameters.hue != 0), lambda some, _: _grey(some).expand(-1, 3, -1, -1))
+    change_some(parameters.greyscale & ~desaturated, lambda some, _: _grey(some).expand(-1, 3, -1, -1))
     change_some(parameters.blur_sigma > 0, lambda some, chosen: gaussian_blur(some, p.blur_sigma[chosen]))
     change_some(parameters.solarize, lambda some, _: solarize(some))
 

@@ -272,7 +272,7 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.exists() and (line := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))):
+    if status.exists() and (line := re.search(rb"VmHWM:\s+(\d+) kB", status.read_bytes())):
         return int(line[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
