@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stages.images.views import ViewRecipe, draw_view_parameters, make_views
+from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
 from stages.learning.barlow_twins import pretrain, weighted_barlow_twins
 from stages.learning.batches import Pictures
 from stages.learning.encoders import build_encoder, build_projector
-from stages.learning.training import mixed_precision
+from stages.learning.training import compiled, mixed_precision
 
 CROP_MIN, JITTER, JITTER_PROBABILITY, GREY_PROBABILITY = 0.2, (0.4, 0.4, 0.4, 0.1), 0.8, 0.1
 
@@ -33,6 +33,7 @@ class Setting:
         view_size: in pixels.
         batch_size: images in a step; twice as many views.
         steps: of a run.
+        compile: whether the model, and the colours of our views, are compiled; all runs come after that.
     """
 
     encoder: str = "narrow"
@@ -41,6 +42,7 @@ class Setting:
     view_size: int = 64
     batch_size: int = 64
     steps: int = 40
+    compile: bool = False
 
 
 def recipe(size: int) -> ViewRecipe:
@@ -78,11 +80,13 @@ class Model:
         self.projector = build_projector(self.encoder.width, list(setting.projector)).to(device)
         self.weights = [*self.encoder.parameters(), *self.projector.parameters()]
         self._precision = mixed_precision(device)
+        embed = nn.Sequential(self.encoder, self.projector)
+        self._embed = compiled(embed, device, "compile") if setting.compile else embed
 
     def loss(self, views: Tensor) -> Tensor:
         """Of (2 B, 3, H, W) views, first and second one after another."""
         with self._precision:
-            first, second = self.projector(self.encoder(views)).float().chunk(2)
+            first, second = self._embed(views).float().chunk(2)
         return torch.stack(list(weighted_barlow_twins(first, second, 0.01).values())).sum()
 
     def backward(self, views: Tensor) -> None:
@@ -127,12 +131,15 @@ def ours(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> C
                 warmup_epochs=0,
                 weight_decay=0.0001,
                 redundancy_weight=0.01,
+                compile=setting.compile,
                 seed=0,
                 scratch=Path(scratch),
                 keep=lambda epoch, encoder, projector: None,
             )
         return float(trained.cost["images_per_second"])
 
+    if setting.compile:
+        run()
     return run
 
 
@@ -220,6 +227,7 @@ def _now(device: torch.device) -> float:
 def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
     """Where the time of a step goes: milliseconds of each part, the device being waited for after each, mean of ten steps."""
     model, views_recipe = Model(setting, device), recipe(setting.view_size)
+    colours = compiled(adjust_colours, device, "compile") if setting.compile else adjust_colours
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
     pictures = Pictures([(images, np.arange(len(images)))], device)
     generator = torch.Generator().manual_seed(0)
@@ -240,7 +248,7 @@ def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.d
             "drawing parameters",
             lambda: draw_view_parameters(2 * setting.batch_size, *images.shape[1:3], views_recipe, generator),
         )
-        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size))
+        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size, colours))
         loss = timed("forward", lambda views=views: model.loss(views))
         timed("backward", loss.backward)
         timed("optimizer", optimizer.step)

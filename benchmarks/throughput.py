@@ -31,13 +31,14 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 from tabulate import tabulate
+from torch import Tensor
 
 from benchmarks.contenders import Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
 from benchmarks.growth import GROWTH_OF_IMAGES
 from stages.files import write_json
-from stages.images.views import draw_view_parameters, make_views
+from stages.images.views import adjust_colours, draw_view_parameters, make_views
 from stages.learning.batches import pick_device
-from stages.learning.training import keep_freed_memory, machine
+from stages.learning.training import compiled, keep_freed_memory, machine
 
 RESULTS = Path("benchmarks/results")
 IMAGE_SIZE = 96
@@ -45,14 +46,16 @@ ROUNDS = 5
 _EPOCH = 78  # Steps in which the default sample of 5,000 images is seen once: what an epoch ends with is not counted too often.
 CPU = {
     "narrow": Setting(steps=_EPOCH),
+    "narrow, compiled": Setting(steps=_EPOCH, compile=True),
     "resnet18": Setting("resnet18", "conv3_pool", steps=_EPOCH),
 }
 GPU = {
-    f"resnet18, {size} pixels, batch {batch}": Setting(
-        "resnet18", "conv3_pool", (2048, 2048), size, batch, steps=25_600 // batch
+    f"resnet18, {size} pixels, batch {batch}{', compiled' if compile else ''}": Setting(
+        "resnet18", "conv3_pool", (2048, 2048), size, batch, 25_600 // batch, compile
     )
     for size in (64, 96)
     for batch in (256, 1024)
+    for compile in (False, True)
 }
 GROWTH = {
     "view_size": (32, 64, 96),
@@ -81,18 +84,20 @@ def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device
 
 
 def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> dict:
-    """Views per second on one core, two of each image: ours in batches, torchvision's one at a time; crop, flip, jitter, greyscale."""
+    """Views per second on one core, two of each image: ours in batches, as they are and with the colours compiled, torchvision's one at
+    a time; crop, flip, jitter, greyscale."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     batches = torch.from_numpy(np.array(images[:count])).split(64)
     pictures = [Image.fromarray(image) for image in images[:count]]
     generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
+    fused = compiled(adjust_colours, torch.device("cpu"), "compile")
 
-    def batched() -> float:
+    def batched(colours: Callable[..., Tensor]) -> float:
         began = time.perf_counter()
         for batch in batches:
             drawn = draw_view_parameters(2 * len(batch), *batch.shape[1:3], recipe(size), generator)
-            make_views(batch, drawn, size)
+            make_views(batch, drawn, size, colours)
         return 2 * count / (time.perf_counter() - began)
 
     def one_at_a_time() -> float:
@@ -102,12 +107,15 @@ def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> 
                 transform(picture)
         return 2 * count / (time.perf_counter() - began)
 
-    rates = _interleaved({"ours": batched, "usual": one_at_a_time}, "views")
+    batched(fused)
+    contenders = {"ours": lambda: batched(adjust_colours), "compiled": lambda: batched(fused), "usual": one_at_a_time}
+    rates = _interleaved(contenders, "views")
     torch.set_num_threads(threads)
     return {
         "setting": {"view_size": size, "batch_size": 64, "threads": 1},
         "views_per_second": rates,
         "times_usual": round(rates["ours"]["median"] / rates["usual"]["median"], 2),
+        "compiled_times_usual": round(rates["compiled"]["median"] / rates["usual"]["median"], 2),
     }
 
 
@@ -198,7 +206,8 @@ def main() -> None:
     wanted = parser.parse_args().parts or choices
     if unknown := set(wanted) - set(choices):
         sys.exit(f"benchmarks: there is no part {sorted(unknown)[0]}: choose from {', '.join(choices)}")
-    name = re.sub(r"\W+", "-", machine().partition(", torch")[0]).strip("-").lower()
+    here = machine() if device.type == "cuda" else f"{machine()}, {_processor()}"
+    name = re.sub(r"\W+", "-", re.sub(r", torch [^,]*", "", here)).strip("-").lower()
     path = RESULTS / f"{name}.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
@@ -211,7 +220,7 @@ def main() -> None:
             else:
                 found = {"rows": growth(images, device) if part == "growth" else growth_of_images()}
             results[part] = found | {
-                "machine": f"{machine()}, {platform.machine()}",
+                "machine": f"{here}, {platform.machine()}",
                 "torchvision": torchvision.__version__,
                 **({"lightly": version("lightly")} if "lightly" in found.get("images_per_second", {}) else {}),
                 "date": date.today().isoformat(),
@@ -219,6 +228,13 @@ def main() -> None:
             write_json(path, results)
     print(table(results))
     print(f"\nAll figures: {path}")
+
+
+def _processor() -> str:
+    """What the processor calls itself, and whether it multiplies matrices in tiles (AMX)."""
+    info = Path("/proc/cpuinfo")
+    line = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return (line[1] if line else platform.processor()) + (" with AMX" if torch.cpu._is_amx_tile_supported() else "")
 
 
 def _noise(path: Path, count: int) -> NDArray[np.uint8]:

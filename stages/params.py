@@ -85,6 +85,7 @@ class Pretrain(Section):
     weight_decay: Strength
     projector: Annotated[list[Positive], Field(min_length=1)]
     redundancy_weight: Strength
+    compile: bool
     checkpoints: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")

@@ -60,6 +60,7 @@ def steps() -> dict[str, torch.Tensor]:
             warmup_epochs=1,
             weight_decay=0.01,
             redundancy_weight=0.01,
+            compile=False,
             seed=0,
             scratch=Path(scratch),
             keep=lambda epoch, encoder, projector: None,

@@ -4,8 +4,8 @@ Every image gets parameters of its own. Drawing them (`draw_view_parameters`) is
 that each operation can be held against torchvision's functional one with the same parameters.
 
 Random resized crop and flip are weighted sums of pixel rows, then of pixel columns, with the few weights of the antialiasing
-triangle filter that are not 0. They leave views of shape (N, 3, H, W) that lie in memory as (N, columns, 3, rows): operations on
-colours run over whole columns of one channel, in place, and the end puts the channels last.
+triangle filter that are not 0. They leave views as (N, columns, 3, rows), so that operations on colours run over whole columns of
+one channel; the end puts the channels last.
 """
 
 from collections.abc import Callable, Sequence
@@ -137,7 +137,28 @@ def draw_view_parameters(
     )
 
 
-def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+def adjust_colours(
+    views: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor | None = None
+) -> Tensor:
+    """Change brightness, contrast, saturation and hue in this order, and put the channels last.
+
+    Args:
+        views: (N, columns, 3, rows) in 0..1.
+        brightness, contrast, saturation: (N,) factors.
+        hue: (N,) turns, or None where nothing is turned.
+
+    Returns:
+        (N, rows, columns, 3).
+    """
+    views = adjust_brightness(views, brightness)
+    views = adjust_contrast_(views, contrast)
+    views = adjust_saturation_(views, saturation)
+    return _pixels(views if hue is None else adjust_hue(views, hue))
+
+
+def make_views(
+    images: Tensor, parameters: ViewParameters, size: int, colours: Callable[..., Tensor] = adjust_colours
+) -> Tensor:
     """Apply `parameters` to `images`.
 
     The order is fixed: crop and flip, brightness, contrast, saturation, hue, greyscale, blur, solarize.
@@ -147,6 +168,7 @@ def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
         parameters: of k N views, k of each image: views i, N + i, 2 N + i and so on are of image i. They are on the CPU, so that
             a GPU need not be waited for to know which views an operation is for.
         size: height and width of the views.
+        colours: `adjust_colours`, or the same compiled.
 
     Returns:
         (k N, 3, size, size) float32 in 0..1 but for rounding, in channels_last memory.
@@ -154,39 +176,31 @@ def make_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     n, per_image = len(images), len(parameters.top) // len(images)
     p = parameters.to(images.device)
     crops = _crops(p.top, p.left, p.height, p.width, p.flip, images.shape[1:3], size)
-    views = torch.empty(per_image, n, size, size, 3, device=images.device).permute(0, 1, 4, 2, 3)
-    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it.
-    block = n if images.is_cuda else max(1, _VIEWS_IN_CACHE * torch.get_num_threads() // per_image)
-    for start in range(0, n, block):
-        some = slice(start, start + block)
-        parts = (part.unflatten(0, (per_image, n))[:, some].flatten(0, 1) for part in crops)
-        chosen = torch.arange(per_image * n).reshape(per_image, n)[:, some].flatten()
-        changed = _crop_resize(images[some], *parts)
-        _change(changed, parameters[chosen])
-        views[:, some] = _channels_last(changed).unflatten(0, (per_image, -1))
-    return views.flatten(0, 1)
-
-
-def _change(views: Tensor, parameters: ViewParameters) -> None:
-    """Do all that follows crop and flip, in place, to (N, 3, H, W) views as `_crop_resize` returns them."""
-    p = parameters.to(views.device)
-
-    def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
-        if len(chosen := torch.nonzero(which).squeeze(1).to(views.device, non_blocking=True)):
-            columns = views.permute(0, 3, 1, 2)
-            changed = operation(columns.index_select(0, chosen).permute(0, 2, 3, 1), chosen)
-            columns.index_copy_(0, chosen, changed.permute(0, 3, 1, 2).contiguous())
-
-    adjust_brightness_(views, p.brightness)
-    adjust_contrast_(views, p.contrast)
     # Grey is no saturation where the colours are not turned later, nor clamped before.
     desaturated = parameters.greyscale & (parameters.hue == 0) & (parameters.saturation <= 1)
-    adjust_saturation_(views, torch.where(desaturated.to(views.device, non_blocking=True), 0.0, p.saturation))
-    if parameters.hue.any():
-        adjust_hue_(views, p.hue)
-    change_some(parameters.greyscale & ~desaturated, lambda some, _: _grey(some).expand(-1, 3, -1, -1))
+    saturation = torch.where(desaturated.to(images.device, non_blocking=True), 0.0, p.saturation)
+    changes = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
+    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it; fused, there is room for more.
+    in_cache = _VIEWS_IN_CACHE if colours is adjust_colours else 2 * _VIEWS_IN_CACHE
+    block = n if images.is_cuda else max(1, in_cache * torch.get_num_threads() // per_image)
+    blocks = []
+    for start in range(0, n, block):
+        some = slice(start, start + block)
+
+        def parts(of: Sequence[Tensor], some: slice = some) -> list[Tensor]:
+            return [part.unflatten(0, (per_image, n))[:, some].flatten(0, 1) for part in of]
+
+        blocks.append(colours(_crop_resize(images[some], *parts(crops)), *parts(changes)))
+    views = torch.cat([done.unflatten(0, (per_image, -1)) for done in blocks], 1).flatten(0, 1) if len(blocks) > 1 else blocks[0]
+
+    def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
+        if len(chosen := torch.nonzero(which).squeeze(1).to(images.device, non_blocking=True)):
+            views.index_copy_(0, chosen, operation(views.index_select(0, chosen), chosen))
+
+    change_some(parameters.greyscale & ~desaturated, lambda some, _: _grey(some, 3).expand_as(some))
     change_some(parameters.blur_sigma > 0, lambda some, chosen: gaussian_blur(some, p.blur_sigma[chosen]))
     change_some(parameters.solarize, lambda some, _: solarize(some))
+    return views.permute(0, 3, 1, 2)
 
 
 def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
@@ -206,7 +220,7 @@ def plain_views(images: Tensor, size: int) -> Tensor:
     top, left = height // 16, width // 16
     same = torch.zeros(n, dtype=torch.long, device=images.device)
     box = (same + top, same + left, same + height - 2 * top, same + width - 2 * left)
-    return _channels_last(crop_resize(images, *box, same.bool(), size))
+    return _pixels(crop_resize(images, *box, same.bool(), size)).permute(0, 3, 1, 2)
 
 
 def crop_resize(
@@ -223,7 +237,7 @@ def crop_resize(
         size: height and width of the result.
 
     Returns:
-        (k N, 3, size, size) float32 in 0..1, in memory as (k N, columns, 3, rows).
+        (k N, columns, 3, rows) float32 in 0..1 but for rounding, with as many columns and rows as `size`.
     """
     return _crop_resize(images, *_crops(top, left, height, width, flip, images.shape[1:3], size))
 
@@ -246,16 +260,12 @@ def _crop_resize(images: Tensor, rows: Tensor, row_weights: Tensor, columns: Ten
     lines = images.reshape(n * height, width * 3).float()
     low = _weighted_sums(lines, rows + number % n * height, row_weights)
     upright = _transposed(low.reshape(views, size, width * 3)).reshape(views * width, 3 * size)
-    return (
-        _weighted_sums(upright, columns + number * width, column_weights)
-        .reshape(views, size, 3, size)
-        .permute(0, 2, 3, 1)
-    )
+    return _weighted_sums(upright, columns + number * width, column_weights).reshape(views, size, 3, size)
 
 
-def _channels_last(views: Tensor) -> Tensor:
-    """(N, 3, H, W) views as `_crop_resize` returns them, in channels_last memory."""
-    return _transposed(views.permute(0, 3, 1, 2).flatten(1, 2)).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+def _pixels(views: Tensor) -> Tensor:
+    """(N, columns, 3, rows) to (N, rows, columns, 3)."""
+    return _transposed(views.flatten(1, 2)).unflatten(2, (-1, 3))
 
 
 def _transposed(matrices: Tensor) -> Tensor:
@@ -299,27 +309,24 @@ def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, 
     return (inside.int() + start).movedim(0, -1), weights.movedim(0, -1)
 
 
-def adjust_brightness_(views: Tensor, factor: Tensor) -> Tensor:
-    """Multiply each of (N, 3, H, W) views in 0..1 by its factor (N,), in place, as torchvision's `adjust_brightness`."""
-    return views.mul_(factor[:, None, None, None]).clamp_(0, 1)
+def adjust_brightness(views: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), as torchvision's `adjust_brightness`."""
+    return views.mul(factor[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_contrast_(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, 3, H, W) views towards or from its mean grey, in place, as torchvision's `adjust_contrast`."""
-    mean = _grey(views).mean((1, 2, 3))
+    """Move each of (N, columns, 3, rows) views towards or from its mean grey, in place, as torchvision's `adjust_contrast`."""
+    mean = _grey(views, 2).mean((1, 2, 3))
     return views.mul_(factor[:, None, None, None]).add_((mean * (1 - factor))[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_saturation_(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, 3, H, W) views towards or from its own grey, in place, as torchvision's `adjust_saturation`."""
-    grey, share = _grey(views).squeeze(1), (1 - factor)[:, None, None]
-    for channel in views.unbind(1):
-        channel.lerp_(grey, share)
-    return views.clamp_(0, 1)
+    """Move each of (N, columns, 3, rows) views towards or from its own grey, in place, as torchvision's `adjust_saturation`."""
+    return views.lerp_(_grey(views, 2), (1 - factor)[:, None, None, None]).clamp_(0, 1)
 
 
-def adjust_hue_(views: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of each of (N, 3, H, W) views by `turn` (N,) in -0.5..0.5, in place, as torchvision's `adjust_hue`.
+def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of each of (N, columns, 3, rows) views by `turn` (N,) in -0.5..0.5, as torchvision's `adjust_hue`.
 
     The least and the greatest of the three channels stay, and each is read off a trapezoid over the hue circle (Smith 1978, HSV; Foley
     et al., Computer Graphics, section 13.3), of which only the slopes have to be found: clamped to 1..2, the distance in sixths of
@@ -327,34 +334,34 @@ def adjust_hue_(views: Tensor, turn: Tensor) -> Tensor:
     found without asking which channel is the greatest: with red as a share r of the way from the least to the greatest, and green
     less blue as a share d, red is 3 - 3 r + (2 r - 1) |d| sixths away, on the side that the sign of d names.
     """
-    red, green, blue = views.unbind(1)
+    red, green, blue = views.unbind(2)
     least = torch.minimum(torch.minimum(red, green), blue)
     greatest = torch.maximum(torch.maximum(red, green), blue)
     chroma = greatest - least
     per_chroma = chroma.clamp_min(_TINY).reciprocal_()
-    side = (green - blue).mul_(per_chroma)
-    away = side.abs()
-    hue = torch.rsub(away, 0.5, alpha=1 / 6)
-    hue.addcmul_((red - least).mul_(per_chroma), torch.rsub(away, 3, alpha=2), value=-1 / 6)
-    hue.copysign_(side).add_((turn + 1)[:, None, None]).frac_()
+    d = (green - blue).mul_(per_chroma)
+    size = d.abs()
+    hue = torch.rsub(size, 0.5, alpha=1 / 6)
+    hue.addcmul_((red - least).mul_(per_chroma), torch.rsub(size, 3, alpha=2), value=-1 / 6)
+    hue.copysign_(d).add_((turn + 1)[:, None, None]).frac_()
     low, high = least.sub_(chroma), greatest.add_(chroma)
-    torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6, out=red)
-    torch.addcmul(high, chroma, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=green)
-    torch.addcmul(high, chroma, (hue - 2 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6, out=blue)
-    return views
+    red = torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6)
+    green = torch.addcmul(high, chroma, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6)
+    blue = torch.addcmul(high, chroma, (hue - 2 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6)
+    return torch.stack([red, green, blue], 2)
 
 
 @_full_precision
 def gaussian_blur(views: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each of (N, 3, H, W) views by its `sigma` (N,) in pixels, as torchvision's `gaussian_blur`.
+    """Blur each of (N, H, W, 3) views by its `sigma` (N,) in pixels, as torchvision's `gaussian_blur`.
 
     The kernel spans a tenth of the view, at least 3 pixels and always an odd number (Chen et al. 2020, SimCLR, appendix A);
     edges are reflected.
     """
-    height, width = views.shape[-2:]
+    height, width = views.shape[1:3]
     rows = _blur_weights(sigma, height, blur_kernel_size(height))
     columns = _blur_weights(sigma, width, blur_kernel_size(width))
-    return rows[:, None] @ views @ columns[:, None].transpose(-1, -2)
+    return (rows[:, None] @ views.permute(0, 3, 1, 2) @ columns[:, None].transpose(-1, -2)).permute(0, 2, 3, 1)
 
 
 def blur_kernel_size(pixels: int) -> int:
@@ -376,14 +383,14 @@ def _blur_weights(sigma: Tensor, pixels: int, kernel: int) -> Tensor:
 
 
 def solarize(views: Tensor) -> Tensor:
-    """Invert what is at least 0.5 in (N, 3, H, W) views in 0..1, as torchvision's `solarize` with that threshold."""
+    """Invert what is at least 0.5 in views in 0..1, as torchvision's `solarize` with that threshold."""
     return torch.where(views >= 0.5, 1 - views, views)
 
 
-def _grey(views: Tensor) -> Tensor:
-    """(N, 1, H, W) luma of (N, 3, H, W) views, with the weights of torchvision (ITU-R BT.601)."""
-    red, green, blue = views.unbind(1)
-    return (_GREY[0] * red).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])[:, None]
+def _grey(views: Tensor, axis: int) -> Tensor:
+    """Luma of views with channels at `axis`, which stays with length 1; the weights of torchvision (ITU-R BT.601)."""
+    red, green, blue = views.unbind(axis)
+    return (_GREY[0] * red).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2]).unsqueeze(axis)
 
 
 def _central_crop(height: int, width: int) -> tuple[int, int]:

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.images.views import ViewRecipe, draw_view_parameters, make_views
+from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
 from stages.learning import processes
 from stages.learning.batches import Pictures, ShuffledBatches, require_batch
 from stages.learning.encoders import Encoder, build_encoder, build_projector
 from stages.learning.losses import barlow_twins_terms, cross_correlation
 from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
-from stages.learning.training import Trained, mixed_precision, optimise
+from stages.learning.training import Trained, compiled, mixed_precision, optimise
 
 _SHOWN_DIMENSIONS = 64
 
@@ -33,6 +33,7 @@ def pretrain(
     warmup_epochs: int,
     weight_decay: float,
     redundancy_weight: float,
+    compile: bool,
     seed: int,
     scratch: Path,
     keep: Callable[[int, Encoder, nn.Sequential], None],
@@ -48,6 +49,7 @@ def pretrain(
         views: how both views are made.
         epochs, batch_size, learning_rate, warmup_epochs, weight_decay: of the optimizer.
         redundancy_weight: lambda of the paper's equation 1.
+        compile: whether model and colours are fused first, where they can be (see `compiled`).
         seed: of weights, order and views.
         scratch: see `optimise`.
         keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each; again where a run goes on.
@@ -68,15 +70,18 @@ def pretrain(
     batches = ShuffledBatches(len(images), batch_size, generator)
     steps_per_epoch = len(images) // batch_size
     precision = mixed_precision(device)
+    embed, colours = nn.Sequential(model, head), adjust_colours
+    if compile:
+        embed, colours = (compiled(part, device, "pretrain.compile") for part in (embed, colours))
 
     def losses(step: int) -> dict[str, Tensor]:
         chosen, ahead = next(batches), batches.ahead()
         batch = images.batch(processes.share(chosen), None if ahead is None else processes.share(ahead))
         parameters = draw_view_parameters(2 * batch_size, *batch.shape[1:3], views, generator)
         mine = torch.cat([processes.share(half) for half in torch.arange(2 * batch_size).chunk(2)])
-        twins = make_views(batch, parameters[mine], views.size)
+        twins = make_views(batch, parameters[mine], views.size, colours)
         with precision:
-            shares = head(model(twins)).chunk(2)
+            shares = embed(twins).chunk(2)
         first, second = map(processes.gather, shares)
         return weighted_barlow_twins(first, second, redundancy_weight)
 

@@ -54,6 +54,29 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
 
+def compiled(function: Callable[..., Tensor], device: torch.device, key: str) -> Callable[..., Tensor]:
+    """The function with its operations fused by torch.compile (Ansel et al. 2024), which differs from it by rounding.
+
+    Where that cannot be, the function as it is, and a line on standard error says why.
+
+    Args:
+        function: of tensors; a module keeps its weights.
+        device: where the tensors will be.
+        key: the parameter that asked for it, for the line.
+    """
+    if processes.count() > 1:
+        reason = "several processes exchange their statistics within it"
+    else:
+        try:
+            torch.compile(lambda values: values.sin().sum())(torch.ones(64, device=device, requires_grad=True)).backward()
+            return torch.compile(function)
+        except (RuntimeError, ImportError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+    if processes.is_first():
+        print(f"{key} is true, but the model runs as it is: {reason}", file=sys.stderr, flush=True)
+    return function
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
