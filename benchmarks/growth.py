@@ -1,6 +1,7 @@
 """One epoch of pretraining on a number of images on disk: time and memory, in a process of its own."""
 
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -27,9 +28,8 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while True:
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-            used = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))
-            self.peak = max(self.peak, int(used) * 1024)
+            used = re.search(rb"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_bytes())
+            self.peak = max(self.peak, int(used[1]) * 1024)
             time.sleep(0.02)
 
 

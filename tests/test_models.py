@@ -127,6 +127,8 @@ print(without, pages())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     without, kept = map(int, run.stdout.split())
+    if without < 1000:
+        pytest.skip("this system does not count page faults")
     assert kept < max(100, without / 100)
 
 

@@ -77,7 +77,6 @@ def test_one_step_of_each_model(preset, tmp_path):
         strong=strong,
         weak=weak,
         redundancy_weight=params.pretrain.redundancy_weight,
-        compile=params.pretrain.compile,
         seed=0,
         scratch=tmp_path,
         **joint,

@@ -30,7 +30,14 @@ OPTIMIZER = {"learning_rate": 0.003, "weight_decay": 0.01}
 
 
 def _pretrain(scratch):
-    settings = {"epochs": 4, "batch_size": 8, "warmup_epochs": 1, "redundancy_weight": 0.01, "compile": False, "seed": 0} | OPTIMIZER
+    settings = {
+        "epochs": 4,
+        "batch_size": 8,
+        "warmup_epochs": 1,
+        "redundancy_weight": 0.01,
+        "compile": False,
+        "seed": 0,
+    } | OPTIMIZER
     encoder, projector, trained = pretrain(
         random_pictures(30, 16, 0),
         encoder="narrow",

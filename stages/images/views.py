@@ -191,7 +191,11 @@ def make_views(
             return [part.unflatten(0, (per_image, n))[:, some].flatten(0, 1) for part in of]
 
         blocks.append(colours(_crop_resize(images[some], *parts(crops)), *parts(changes)))
-    views = torch.cat([done.unflatten(0, (per_image, -1)) for done in blocks], 1).flatten(0, 1) if len(blocks) > 1 else blocks[0]
+    views = (
+        torch.cat([done.unflatten(0, (per_image, -1)) for done in blocks], 1).flatten(0, 1)
+        if len(blocks) > 1
+        else blocks[0]
+    )
 
     def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
         if len(chosen := torch.nonzero(which).squeeze(1).to(images.device, non_blocking=True)):
@@ -204,14 +208,15 @@ def make_views(
 
 
 def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
-    """One random view of each image: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1."""
+    """One random view of each image: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1 but for rounding."""
     n, height, width, _ = images.shape
     parameters = draw_view_parameters(n, height, width, recipe, generator)
     return make_views(images, parameters, recipe.size)
 
 
 def plain_views(images: Tensor, size: int) -> Tensor:
-    """The central 7/8 of each image, resized without aliasing: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1.
+    """The central 7/8 of each image, resized without aliasing: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1 but for
+    rounding.
 
     The margin is left out because random crops show objects larger than whole images do; 7/8 is the customary 224 of 256
     pixels (Touvron et al. 2019, Fixing the train-test resolution discrepancy, section 3).
@@ -340,9 +345,9 @@ def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
     chroma = greatest - least
     per_chroma = chroma.clamp_min(_TINY).reciprocal_()
     d = (green - blue).mul_(per_chroma)
-    size = d.abs()
-    hue = torch.rsub(size, 0.5, alpha=1 / 6)
-    hue.addcmul_((red - least).mul_(per_chroma), torch.rsub(size, 3, alpha=2), value=-1 / 6)
+    r, unsigned = (red - least).mul_(per_chroma), d.abs()
+    hue = torch.rsub(unsigned, 0.5, alpha=1 / 6)
+    hue.addcmul_(r, torch.rsub(unsigned, 3, alpha=2), value=-1 / 6)
     hue.copysign_(d).add_((turn + 1)[:, None, None]).frac_()
     low, high = least.sub_(chroma), greatest.add_(chroma)
     red = torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6)

@@ -43,6 +43,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep what one step frees for the next, where it is glibc (mallopt(3)); elsewhere nothing changes.
 
     Otherwise it gives large blocks back to the system, and every step waits for thousands of empty pages to be handed out again.
+    This holds for the rest of the process.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_TRIM_THRESHOLD, -1)
@@ -68,7 +69,9 @@ def compiled(function: Callable[..., Tensor], device: torch.device, key: str) ->
         reason = "several processes exchange their statistics within it"
     else:
         try:
-            torch.compile(lambda values: values.sin().sum())(torch.ones(64, device=device, requires_grad=True)).backward()
+            torch.compile(lambda values: values.sin().sum())(
+                torch.ones(64, device=device, requires_grad=True)
+            ).backward()
             return torch.compile(function)
         except (RuntimeError, ImportError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
