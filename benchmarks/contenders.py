@@ -33,7 +33,7 @@ class Setting:
         view_size: in pixels.
         batch_size: images in a step; twice as many views.
         steps: of a run.
-        compile: whether the model, and the colours of our views, are compiled; all runs come after that.
+        compile: whether the model, and the colours of our views, are compiled; nothing of that is timed.
     """
 
     encoder: str = "narrow"
@@ -81,7 +81,7 @@ class Model:
         self.weights = [*self.encoder.parameters(), *self.projector.parameters()]
         self._precision = mixed_precision(device)
         embed = nn.Sequential(self.encoder, self.projector)
-        self._embed = compiled(embed, device, "compile") if setting.compile else embed
+        self._embed = compiled(embed) if setting.compile else embed
 
     def loss(self, views: Tensor) -> Tensor:
         """Of (2 B, 3, H, W) views, first and second one after another."""
@@ -227,7 +227,7 @@ def _now(device: torch.device) -> float:
 def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
     """Where the time of a step goes: milliseconds of each part, the device being waited for after each, mean of ten steps."""
     model, views_recipe = Model(setting, device), recipe(setting.view_size)
-    colours = compiled(adjust_colours, device, "compile") if setting.compile else adjust_colours
+    colours = compiled(adjust_colours) if setting.compile else adjust_colours
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
     pictures = Pictures([(images, np.arange(len(images)))], device)
     generator = torch.Generator().manual_seed(0)

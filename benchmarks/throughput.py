@@ -5,8 +5,9 @@
 (c) the usual way: torchvision's transforms on one picture at a time, in the workers of a DataLoader, then the same step as (b)
 (d) lightly's transform and data set in the same DataLoader, where it is installed (`pip install lightly`)
 
-All have the same encoder, projector, loss, views, batch and allocator of memory. Their runs are interleaved; printed are the median of the rounds, and
-the lowest and the highest, in images per second. An image is two views.
+All have the same encoder, projector, loss, views, batch and allocator of memory; "compiled" is the model of all, and the colours of
+(b). Their runs are interleaved; printed are the median of the rounds, and the lowest and the highest, in images per second. An image
+is two views.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from benchmarks.growth import GROWTH_OF_IMAGES
 from stages.files import write_json
 from stages.images.views import adjust_colours, draw_view_parameters, make_views
 from stages.learning.batches import pick_device
-from stages.learning.training import compiled, keep_freed_memory, machine
+from stages.learning.training import can_compile, compiled, keep_freed_memory, machine
 
 RESULTS = Path("benchmarks/results")
 IMAGE_SIZE = 96
@@ -67,6 +68,7 @@ GROWTH = {
 
 def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict:
     """Rates of all contenders, and where the time of a step goes."""
+    torch.compiler.reset()
     contenders = {"limit": limit, "ours": ours, "usual": usual}
     if importlib.util.find_spec("lightly"):
         contenders["lightly"] = lightly
@@ -88,10 +90,11 @@ def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> 
     a time; crop, flip, jitter, greyscale."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.compiler.reset()
     batches = torch.from_numpy(np.array(images[:count])).split(64)
     pictures = [Image.fromarray(image) for image in images[:count]]
     generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
-    fused = compiled(adjust_colours, torch.device("cpu"), "compile")
+    fused = compiled(adjust_colours)
 
     def batched(colours: Callable[..., Tensor]) -> float:
         began = time.perf_counter()
@@ -209,6 +212,8 @@ def main() -> None:
     here = machine() if device.type == "cuda" else f"{machine()}, {_processor()}"
     name = re.sub(r"\W+", "-", re.sub(r", torch [^,]*", "", here)).strip("-").lower()
     path = RESULTS / f"{name}.json"
+    if {"views", *(part for part in settings if settings[part].compile)} & set(wanted) and not can_compile(device):
+        sys.exit("benchmarks: nothing can be compiled here, for want of what the line above says: name other parts")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         images = _noise(Path(place) / "images.npy", 4 * max(s.batch_size * s.steps for s in settings.values()))

@@ -1,11 +1,14 @@
 """The benchmark on a model and on images that take no time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import contenders, throughput
 from benchmarks.contenders import Setting
+from stages.learning.training import can_compile
 
 TINY = Setting(projector=(16, 16), view_size=16, batch_size=8, steps=2)
 
@@ -22,6 +25,15 @@ def test_a_contender_can_run_again_and_again(contender, images):
     run = getattr(contenders, contender)(TINY, images, torch.device("cpu"))
     assert run() > 0
     assert run() > 0
+
+
+def test_what_is_compiled_can_run_again_and_again(images):
+    if not can_compile(torch.device("cpu"), "this test"):
+        pytest.skip("no working C++ compiler, or none of Python's headers")
+    for contender in (contenders.limit, contenders.ours, contenders.usual):
+        run = contender(replace(TINY, compile=True), images, torch.device("cpu"))
+        assert run() > 0
+        assert run() > 0
 
 
 def test_the_usual_views_are_those_of_the_recipe():

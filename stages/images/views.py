@@ -143,7 +143,7 @@ def adjust_colours(
     """Change brightness, contrast, saturation and hue in this order, and put the channels last.
 
     Args:
-        views: (N, columns, 3, rows) in 0..1.
+        views: (N, columns, 3, rows) in 0..1, which stay as they are.
         brightness, contrast, saturation: (N,) factors.
         hue: (N,) turns, or None where nothing is turned.
 
@@ -183,19 +183,18 @@ def make_views(
     # On a CPU, what one operation writes of a block is still in the cache when the next one reads it; fused, there is room for more.
     in_cache = _VIEWS_IN_CACHE if colours is adjust_colours else 2 * _VIEWS_IN_CACHE
     block = n if images.is_cuda else max(1, in_cache * torch.get_num_threads() // per_image)
-    blocks = []
-    for start in range(0, n, block):
-        some = slice(start, start + block)
 
-        def parts(of: Sequence[Tensor], some: slice = some) -> list[Tensor]:
-            return [part.unflatten(0, (per_image, n))[:, some].flatten(0, 1) for part in of]
+    def of_block(values: Sequence[Tensor], start: int) -> list[Tensor]:
+        return [value.unflatten(0, (per_image, n))[:, start : start + block].flatten(0, 1) for value in values]
 
-        blocks.append(colours(_crop_resize(images[some], *parts(crops)), *parts(changes)))
-    views = (
-        torch.cat([done.unflatten(0, (per_image, -1)) for done in blocks], 1).flatten(0, 1)
-        if len(blocks) > 1
-        else blocks[0]
-    )
+    blocks = [
+        colours(_crop_resize(images[start : start + block], *of_block(crops, start)), *of_block(changes, start))
+        for start in range(0, n, block)
+    ]
+    if len(blocks) > 1:
+        views = torch.cat([views.unflatten(0, (per_image, -1)) for views in blocks], 1).flatten(0, 1)
+    else:
+        (views,) = blocks
 
     def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
         if len(chosen := torch.nonzero(which).squeeze(1).to(images.device, non_blocking=True)):
@@ -315,7 +314,8 @@ def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, 
 
 
 def adjust_brightness(views: Tensor, factor: Tensor) -> Tensor:
-    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), as torchvision's `adjust_brightness`."""
+    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), into new ones, as torchvision's
+    `adjust_brightness`."""
     return views.mul(factor[:, None, None, None]).clamp_(0, 1)
 
 
@@ -345,9 +345,9 @@ def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
     chroma = greatest - least
     per_chroma = chroma.clamp_min(_TINY).reciprocal_()
     d = (green - blue).mul_(per_chroma)
-    r, unsigned = (red - least).mul_(per_chroma), d.abs()
-    hue = torch.rsub(unsigned, 0.5, alpha=1 / 6)
-    hue.addcmul_(r, torch.rsub(unsigned, 3, alpha=2), value=-1 / 6)
+    r, abs_d = (red - least).mul_(per_chroma), d.abs()
+    hue = torch.rsub(abs_d, 0.5, alpha=1 / 6)
+    hue.addcmul_(r, torch.rsub(abs_d, 3, alpha=2), value=-1 / 6)
     hue.copysign_(d).add_((turn + 1)[:, None, None]).frac_()
     low, high = least.sub_(chroma), greatest.add_(chroma)
     red = torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6)

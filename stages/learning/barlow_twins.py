@@ -15,7 +15,7 @@ from stages.learning.encoders import Encoder, build_encoder, build_projector
 from stages.learning.losses import barlow_twins_terms, cross_correlation
 from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
-from stages.learning.training import Trained, compiled, mixed_precision, optimise
+from stages.learning.training import Trained, can_compile, compiled, mixed_precision, optimise
 
 _SHOWN_DIMENSIONS = 64
 
@@ -49,7 +49,7 @@ def pretrain(
         views: how both views are made.
         epochs, batch_size, learning_rate, warmup_epochs, weight_decay: of the optimizer.
         redundancy_weight: lambda of the paper's equation 1.
-        compile: whether model and colours are fused first, where they can be (see `compiled`).
+        compile: whether model and colours are fused first, where they can be (see `can_compile`).
         seed: of weights, order and views.
         scratch: see `optimise`.
         keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each; again where a run goes on.
@@ -71,8 +71,8 @@ def pretrain(
     steps_per_epoch = len(images) // batch_size
     precision = mixed_precision(device)
     embed, colours = nn.Sequential(model, head), adjust_colours
-    if compile:
-        embed, colours = (compiled(part, device, "pretrain.compile") for part in (embed, colours))
+    if compile and can_compile(device, "pretrain.compile"):
+        embed, colours = compiled(embed), compiled(colours)
 
     def losses(step: int) -> dict[str, Tensor]:
         chosen, ahead = next(batches), batches.ahead()

@@ -32,7 +32,7 @@ class Trained:
 
     Attributes:
         history: one row per epoch or per stretch of steps, with the mean of every loss term over it.
-        cost: seconds, images per second and peak memory; these vary from run to run.
+        cost: seconds, images per second and peak memory, compiling included; these vary from run to run.
     """
 
     history: list[dict[str, float]]
@@ -55,29 +55,37 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
 
 
-def compiled(function: Callable[..., Tensor], device: torch.device, key: str) -> Callable[..., Tensor]:
-    """The function with its operations fused by torch.compile (Ansel et al. 2024), which differs from it by rounding.
-
-    Where that cannot be, the function as it is, and a line on standard error says why.
+def can_compile(device: torch.device, key: str) -> bool:
+    """Whether torch.compile finds here what it needs; if not, a line on standard error says why.
 
     Args:
-        function: of tensors; a module keeps its weights.
-        device: where the tensors will be.
-        key: the parameter that asked for it, for the line.
+        device: to compile for.
+        key: the parameter that asks for it, for the line.
     """
     if processes.count() > 1:
-        reason = "several processes exchange their statistics within it"
+        reason = "several processes share each batch"
     else:
         try:
-            torch.compile(lambda values: values.sin().sum())(
-                torch.ones(64, device=device, requires_grad=True)
-            ).backward()
-            return torch.compile(function)
-        except (RuntimeError, ImportError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
+            compiled(lambda values: values.sin().sum())(torch.ones(64, device=device, requires_grad=True)).backward()
+            return True
+        except Exception as error:  # Compilers, and what they run on, fail in many ways.
+            reason = _in_a_line(error)
     if processes.is_first():
-        print(f"{key} is true, but the model runs as it is: {reason}", file=sys.stderr, flush=True)
-    return function
+        print(f"{key}: not compiled, since {reason}", file=sys.stderr, flush=True)
+    return False
+
+
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function with its operations fused by torch.compile (Ansel et al. 2024) when it is first called, which changes its rounding.
+
+    Each shape has kernels of its own, and none is chosen by timing, so that a run that goes on uses those that it began with.
+    """
+    options = {"deterministic": True, "cpp.threads": torch.get_num_threads()}
+    return torch.compile(function, dynamic=False, options=options)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -129,7 +137,7 @@ def optimise(
 
     Raises:
         UserError: a loss is not finite (names step, term, learning rate and the file with the weights before), or a step does not fit
-            into memory.
+            into memory, or cannot be compiled.
     """
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     keep_freed_memory()
@@ -223,10 +231,13 @@ def optimise(
 
 @contextmanager
 def _room_for(title: str, device: torch.device) -> Iterator[None]:
-    """Turn running out of memory into a line that says what to lower."""
+    """Turn running out of memory, and what a compiler refuses, into a line that says what to change."""
     try:
         yield
     except RuntimeError as error:  # A GPU raises a class of its own below it, a CPU none.
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            why = f"the model could not be compiled: set {title}.compile to false ({_in_a_line(error)})"
+            raise UserError(why) from error
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         used = f" ({peak_memory(device) / 2**30:.1f} GiB were in use)"
