@@ -212,8 +212,10 @@ def main() -> None:
     here = machine() if device.type == "cuda" else f"{machine()}, {_processor()}"
     name = re.sub(r"\W+", "-", re.sub(r", torch [^,]*", "", here)).strip("-").lower()
     path = RESULTS / f"{name}.json"
-    if {"views", *(part for part in settings if settings[part].compile)} & set(wanted) and not can_compile(device):
-        sys.exit("benchmarks: nothing can be compiled here, for want of what the line above says: name other parts")
+    if {"views", *(part for part in settings if settings[part].compile)} & set(wanted) and not can_compile(
+        device, "benchmarks"
+    ):
+        sys.exit("benchmarks: name parts that need no compiler, or see what the line above says")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         images = _noise(Path(place) / "images.npy", 4 * max(s.batch_size * s.steps for s in settings.values()))

@@ -11,7 +11,7 @@ from stages.learning.checkpoints import load_classifier
 from stages.learning.supervised import train_supervised
 from stages.learning.training import machine
 from stages.params import Declared
-from stages.reporting.records import record_classifier, record_training
+from stages.reporting.results import record_classifier, record_training
 
 
 def main(params: Declared, scratch: Path) -> str:

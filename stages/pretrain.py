@@ -21,7 +21,7 @@ from stages.learning.schedules import checkpoint_epochs
 from stages.learning.states import read_state, write_state
 from stages.learning.training import machine
 from stages.params import Declared
-from stages.reporting.records import collapse_warning, record_training
+from stages.reporting.results import collapse_warning, record_training
 
 
 def main(params: Declared, scratch: Path) -> str:

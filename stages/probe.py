@@ -8,7 +8,7 @@ from stages.learning.batches import pick_device, visible_images
 from stages.learning.checkpoints import epoch_checkpoints, load_encoder
 from stages.learning.linear_probe import train_probe
 from stages.params import Declared
-from stages.reporting.records import record_classifier
+from stages.reporting.results import record_classifier
 
 
 def main(params: Declared) -> str:

@@ -13,7 +13,7 @@ from stages.learning.representation import LOOKED_AT, check_collapse
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.training import machine
 from stages.params import Declared
-from stages.reporting.records import collapse_warning, record_classifier, record_training
+from stages.reporting.results import collapse_warning, record_classifier, record_training
 
 
 def main(params: Declared, scratch: Path) -> str:

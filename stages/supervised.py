@@ -10,7 +10,7 @@ from stages.learning.batches import pick_device, visible_images
 from stages.learning.supervised import new_classifier, train_supervised
 from stages.learning.training import machine
 from stages.params import Declared
-from stages.reporting.records import record_classifier, record_training
+from stages.reporting.results import record_classifier, record_training
 
 
 def main(params: Declared, scratch: Path) -> str:

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from stages.files import UserError
-from stages.learning.evaluation import wilson
 from stages.reporting.experiments import as_markdown, axis_figure, read_experiments
-from stages.reporting.records import METHODS
+from stages.reporting.records import METHODS, wilson
 
 
 def _csv(sizes):

@@ -21,7 +21,7 @@ from stages.learning.representation import (
     outputs,
     uniformity,
 )
-from stages.reporting.records import collapse_warning
+from stages.reporting.results import collapse_warning
 
 STRENGTHS = [0.001, 0.01, 0.1, 1.0]
 

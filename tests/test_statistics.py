@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from stages.learning.evaluation import wilson
 from stages.reporting.statistics import (
     by_method,
     calibration_error,
@@ -16,6 +15,7 @@ from stages.reporting.statistics import (
     mean_interval,
     paired_differences,
     reliability,
+    wilson,
 )
 
 

@@ -1,10 +1,9 @@
-"""Final evaluation on the test images: predictions, accuracy, intervals."""
+"""Final evaluation on the test images: predictions, accuracy."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
-from scipy.stats import binomtest
 
 from stages.images.layout import ImageSet
 from stages.learning.batches import on_device
@@ -39,12 +38,6 @@ def predictions(logits: NDArray[np.float32], actual: NDArray[np.int64], classes:
     return pd.DataFrame(
         {"actual": names[actual], "predicted": names[shares.argmax(1)], "confidence": shares.max(1).round(6)}
     )
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share of independent test images (Wilson 1927)."""
-    interval = binomtest(right, total).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
 
 
 def accuracy(model: Classifier, images: ImageSet, size: int) -> float:

@@ -12,9 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.files import UserError
-from stages.learning.evaluation import wilson
 from stages.reporting.figures import accuracy_lines, save_figure
-from stages.reporting.records import METHODS, TITLES
+from stages.reporting.records import METHODS, TITLES, wilson
 
 
 def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:

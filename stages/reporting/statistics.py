@@ -9,7 +9,7 @@ from scipy.stats import t
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from stages.learning.evaluation import wilson
+from stages.reporting.records import wilson
 
 
 def paired_differences(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
