@@ -181,7 +181,7 @@ def make_views(
     saturation = torch.where(desaturated.to(images.device, non_blocking=True), 0.0, p.saturation)
     changes = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
     # On a CPU, what one operation writes of a block is still in the cache when the next one reads it; fused, there is room for more.
-    in_cache = _VIEWS_IN_CACHE if colours is adjust_colours else 2 * _VIEWS_IN_CACHE
+    in_cache = _VIEWS_IN_CACHE if colours is adjust_colours else 4 * _VIEWS_IN_CACHE
     block = n if images.is_cuda else max(1, in_cache * torch.get_num_threads() // per_image)
 
     def of_block(values: Sequence[Tensor], start: int) -> list[Tensor]:
