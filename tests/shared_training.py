@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from pictures import random_pictures
+from tiny_pretraining import pretrain_tiny
 
-from stages.images.views import ViewRecipe
 from stages.learning import barlow_twins as method
 from stages.learning import processes, training
 from stages.learning.encoders import build_encoder, build_projector
@@ -48,23 +48,8 @@ def steps() -> dict[str, torch.Tensor]:
     method.make_views = lambda *what: make_views(*what).double()
     training._has_bfloat16 = lambda device: False
     with tempfile.TemporaryDirectory() as scratch:
-        encoder, projector, _ = method.pretrain(
-            random_pictures(60, 24, 0),
-            encoder="narrow",
-            stem="conv3_stride2",
-            projector=[32, 32],
-            views=ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8),
-            epochs=10,
-            batch_size=24,
-            learning_rate=0.001,
-            warmup_epochs=1,
-            weight_decay=0.01,
-            redundancy_weight=0.01,
-            compile=False,
-            seed=0,
-            scratch=Path(scratch),
-            keep=lambda epoch, encoder, projector: None,
-        )
+        changes = {"projector": [32, 32], "epochs": 10, "batch_size": 24, "learning_rate": 0.001}
+        encoder, projector, _ = pretrain_tiny(random_pictures(60, 24, 0), Path(scratch), **changes)
     return torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).state_dict()
 
 

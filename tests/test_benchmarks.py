@@ -48,6 +48,19 @@ def test_the_usual_views_are_those_of_the_recipe():
     assert strengths.hue == (-recipe.hue, recipe.hue)
 
 
+def test_views_are_compared_one_core_each(images, monkeypatch):
+    if not can_compile(torch.device("cpu"), "this test"):
+        pytest.skip("no working C++ compiler, or none of Python's headers")
+    monkeypatch.setattr(throughput, "ROUNDS", 1)
+    threads = torch.get_num_threads()
+    found = throughput.views_alone(images, size=16, count=8)
+    rates = {name: rate["median"] for name, rate in found["views_per_second"].items()}
+    assert set(rates) == {"ours", "compiled", "usual"}
+    assert found["times_usual"] == pytest.approx(rates["ours"] / rates["usual"], abs=0.01)
+    assert found["compiled_times_usual"] == pytest.approx(rates["compiled"] / rates["usual"], abs=0.01)
+    assert torch.get_num_threads() == threads
+
+
 def test_rates_and_shares_go_into_the_table(images, monkeypatch):
     monkeypatch.setattr(throughput, "ROUNDS", 2)
     found = throughput.throughput(TINY, images, torch.device("cpu"))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from pictures import random_pictures
 from structure import ROOT
+from tiny_pretraining import pretrain_tiny
 
 from stages.files import UserError
 from stages.images import views
 from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
 from stages.learning import processes, training
-from stages.learning.barlow_twins import pretrain
 from stages.learning.training import can_compile, compiled
 
 RECIPE = ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.2, 0.7, 0.3, 0.4, 0.3)
@@ -42,23 +42,8 @@ def _pretrain(scratch, *, compile, interrupted_after=None):
         if epoch == interrupted_after:
             raise Interrupted
 
-    encoder, projector, trained = pretrain(
-        random_pictures(24, 20, 0),
-        encoder="narrow",
-        stem="conv3_stride2",
-        projector=[16, 16],
-        views=RECIPE,
-        epochs=3,
-        batch_size=8,
-        learning_rate=0.0001,
-        warmup_epochs=1,
-        weight_decay=0.01,
-        redundancy_weight=0.01,
-        compile=compile,
-        seed=0,
-        scratch=scratch,
-        keep=keep,
-    )
+    changes = {"views": RECIPE, "learning_rate": 0.0001, "compile": compile}
+    encoder, projector, trained = pretrain_tiny(random_pictures(24, 20, 0), scratch, keep, **changes)
     weights = torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).state_dict()
     return weights, [row["loss"] for row in trained.history]
 

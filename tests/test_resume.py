@@ -13,10 +13,10 @@ import torch
 from interruptions import Interruptions
 from pictures import random_images, random_pictures
 from structure import ROOT
+from tiny_pretraining import RECIPE, pretrain_tiny
 
 from stages.files import UserError, replacing
 from stages.images.views import ViewRecipe
-from stages.learning.barlow_twins import pretrain
 from stages.learning.encoders import build_projector
 from stages.learning.semi_supervised import train_semi_supervised
 from stages.learning.states import States, write_state
@@ -24,30 +24,12 @@ from stages.learning.supervised import new_classifier, train_supervised
 from stages.pretrain import _read_checkpoint
 from stages.scratch import finish, one_writer, remove_recorded, run_directory
 
-STRONG = ViewRecipe(16, crop_min=0.5, flip=True, brightness=0.4, hue=0.1, jitter_probability=0.8)
 WEAK = ViewRecipe(16, crop_min=0.8, flip=True)
 OPTIMIZER = {"learning_rate": 0.003, "weight_decay": 0.01}
 
 
 def _pretrain(scratch):
-    settings = {
-        "epochs": 4,
-        "batch_size": 8,
-        "warmup_epochs": 1,
-        "redundancy_weight": 0.01,
-        "compile": False,
-        "seed": 0,
-    } | OPTIMIZER
-    encoder, projector, trained = pretrain(
-        random_pictures(30, 16, 0),
-        encoder="narrow",
-        stem="conv3_stride2",
-        projector=[16, 16],
-        views=STRONG,
-        scratch=scratch,
-        keep=lambda epoch, encoder, projector: None,
-        **settings,
-    )
+    encoder, projector, trained = pretrain_tiny(random_pictures(30, 16, 0), scratch, epochs=4)
     return [encoder, projector], trained.history
 
 
@@ -59,7 +41,7 @@ def _supervised(scratch):
         random_images(18, 16, 1),
         torch.arange(18) % 3,
         section="supervised",
-        views=STRONG,
+        views=RECIPE,
         scratch=scratch,
         **settings,
     )
@@ -76,7 +58,7 @@ def _semi_supervised(scratch):
         random_images(18, 16, 1),
         torch.arange(18) % 3,
         random_pictures(25, 16, 3),
-        strong=STRONG,
+        strong=RECIPE,
         weak=WEAK,
         scratch=scratch,
         **sizes,

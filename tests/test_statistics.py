@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, bootstrap
 
+from stages.reporting.records import wilson
 from stages.reporting.statistics import (
     by_method,
     calibration_error,
@@ -15,7 +16,6 @@ from stages.reporting.statistics import (
     mean_interval,
     paired_differences,
     reliability,
-    wilson,
 )
 
 
