@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
+from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
 from stages.learning.barlow_twins import pretrain, weighted_barlow_twins
 from stages.learning.batches import Pictures
 from stages.learning.encoders import build_encoder, build_projector
@@ -33,7 +33,7 @@ class Setting:
         view_size: in pixels.
         batch_size: images in a step; twice as many views.
         steps: of a run.
-        compile: whether the model, and the colours of our views, are compiled; nothing of that is timed.
+        compile: whether the model, and our views, are compiled; nothing of that is timed.
     """
 
     encoder: str = "narrow"
@@ -227,7 +227,7 @@ def _now(device: torch.device) -> float:
 def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
     """Where the time of a step goes: milliseconds of each part, the device being waited for after each, mean of ten steps."""
     model, views_recipe = Model(setting, device), recipe(setting.view_size)
-    colours = compiled(adjust_colours) if setting.compile else adjust_colours
+    change_all = compiled(crop_and_colour) if setting.compile else crop_and_colour
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
     pictures = Pictures([(images, np.arange(len(images)))], device)
     generator = torch.Generator().manual_seed(0)
@@ -248,7 +248,7 @@ def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.d
             "drawing parameters",
             lambda: draw_view_parameters(2 * setting.batch_size, *images.shape[1:3], views_recipe, generator),
         )
-        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size, colours))
+        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size, change_all))
         loss = timed("forward", lambda views=views: model.loss(views))
         timed("backward", loss.backward)
         timed("optimizer", optimizer.step)

@@ -5,7 +5,7 @@
 (c) the usual way: torchvision's transforms on one picture at a time, in the workers of a DataLoader, then the same step as (b)
 (d) lightly's transform and data set in the same DataLoader, where it is installed (`pip install lightly`)
 
-All have the same encoder, projector, loss, views, batch and allocator of memory; "compiled" is the model of all, and the colours of
+All have the same encoder, projector, loss, views, batch and allocator of memory; "compiled" is the model of all, and the views of
 (b). Their runs are interleaved; printed are the median of the rounds, and the lowest and the highest, in images per second. An image
 is two views.
 """
@@ -37,7 +37,7 @@ from torch import Tensor
 from benchmarks.contenders import Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
 from benchmarks.growth import GROWTH_OF_IMAGES
 from stages.files import write_json
-from stages.images.views import adjust_colours, draw_view_parameters, make_views
+from stages.images.views import crop_and_colour, draw_view_parameters, make_views
 from stages.learning.batches import pick_device
 from stages.learning.training import can_compile, compiled, keep_freed_memory, machine
 
@@ -86,7 +86,7 @@ def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device
 
 
 def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> dict:
-    """Views per second on one core, two of each image: ours in batches, as they are and with the colours compiled, torchvision's one at
+    """Views per second on one core, two of each image: ours in batches, as they are and compiled, torchvision's one at
     a time; crop, flip, jitter, greyscale."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -94,13 +94,13 @@ def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> 
     batches = torch.from_numpy(np.array(images[:count])).split(64)
     pictures = [Image.fromarray(image) for image in images[:count]]
     generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
-    fused = compiled(adjust_colours)
+    fused = compiled(crop_and_colour)
 
-    def batched(colours: Callable[..., Tensor]) -> float:
+    def batched(change_all: Callable[..., Tensor]) -> float:
         began = time.perf_counter()
         for batch in batches:
             drawn = draw_view_parameters(2 * len(batch), *batch.shape[1:3], recipe(size), generator)
-            make_views(batch, drawn, size, colours)
+            make_views(batch, drawn, size, change_all)
         return 2 * count / (time.perf_counter() - began)
 
     def one_at_a_time() -> float:
@@ -111,7 +111,7 @@ def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> 
         return 2 * count / (time.perf_counter() - began)
 
     batched(fused)
-    contenders = {"ours": lambda: batched(adjust_colours), "compiled": lambda: batched(fused), "usual": one_at_a_time}
+    contenders = {"ours": lambda: batched(crop_and_colour), "compiled": lambda: batched(fused), "usual": one_at_a_time}
     rates = _interleaved(contenders, "views")
     torch.set_num_threads(threads)
     return {

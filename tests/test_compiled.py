@@ -12,7 +12,7 @@ from tiny_pretraining import pretrain_tiny
 
 from stages.files import UserError
 from stages.images import views
-from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
+from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
 from stages.learning import processes, training
 from stages.learning.training import can_compile, compiled
 
@@ -67,11 +67,13 @@ def test_compiled_pretraining_learns_the_same_and_goes_on_where_it_was(compiler,
     assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
 
 
-def test_compiled_colours_are_the_same_but_for_rounding(compiler):
+def test_compiled_views_are_the_same_but_for_rounding(compiler):
     images = torch.randint(0, 256, (47, 40, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for recipe in (RECIPE, ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.0, 0.7)):
         p = draw_view_parameters(94, 40, 52, recipe, torch.Generator().manual_seed(2))
-        expected, found = (make_views(images, p, 16, colours) for colours in (adjust_colours, compiled(adjust_colours)))
+        expected, found = (
+            make_views(images, p, 16, change_all) for change_all in (crop_and_colour, compiled(crop_and_colour))
+        )
         assert found.is_contiguous(memory_format=torch.channels_last)
         sure = ~p.solarize  # a rounding error at the threshold flips a pixel
         torch.testing.assert_close(found[sure], expected[sure], rtol=0, atol=2e-5)
@@ -105,5 +107,5 @@ def test_several_processes_are_not_compiled(monkeypatch, capsys):
 def test_what_a_compiler_refuses_is_one_line():
     refused = torch.compile(lambda values: values.sin(), backend=lambda graph, inputs: 1 / 0)
     complaint = r"^the model could not be compiled: set pretrain\.compile to false .*division"
-    with pytest.raises(UserError, match=complaint), training._room_for("pretrain", CPU):
+    with pytest.raises(UserError, match=complaint), training._explained("pretrain", CPU):
         refused(torch.ones(2))

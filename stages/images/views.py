@@ -137,19 +137,30 @@ def draw_view_parameters(
     )
 
 
-def adjust_colours(
-    views: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor | None = None
+def crop_and_colour(
+    images: Tensor,
+    rows: Tensor,
+    row_weights: Tensor,
+    columns: Tensor,
+    column_weights: Tensor,
+    brightness: Tensor,
+    contrast: Tensor,
+    saturation: Tensor,
+    hue: Tensor | None = None,
 ) -> Tensor:
-    """Change brightness, contrast, saturation and hue in this order, and put the channels last.
+    """What happens to every view: crop and flip, then brightness, contrast, saturation and hue in this order.
 
     Args:
-        views: (N, columns, 3, rows) in 0..1, which stay as they are.
+        images: (n, H, W, 3) uint8.
+        rows, row_weights, columns, column_weights: see `_crops`.
         brightness, contrast, saturation: (N,) factors.
         hue: (N,) turns, or None where nothing is turned.
 
     Returns:
-        (N, rows, columns, 3).
+        (N, size, size, 3) float32 in 0..1 but for rounding.
     """
+    upright = _transposed(_row_sums(images, rows, row_weights))
+    views = _column_sums(upright, columns, column_weights)
     views = adjust_brightness(views, brightness)
     views = adjust_contrast_(views, contrast)
     views = adjust_saturation_(views, saturation)
@@ -157,7 +168,7 @@ def adjust_colours(
 
 
 def make_views(
-    images: Tensor, parameters: ViewParameters, size: int, colours: Callable[..., Tensor] = adjust_colours
+    images: Tensor, parameters: ViewParameters, size: int, change_all: Callable[..., Tensor] = crop_and_colour
 ) -> Tensor:
     """Apply `parameters` to `images`.
 
@@ -168,7 +179,7 @@ def make_views(
         parameters: of k N views, k of each image: views i, N + i, 2 N + i and so on are of image i. They are on the CPU, so that
             a GPU need not be waited for to know which views an operation is for.
         size: height and width of the views.
-        colours: `adjust_colours`, or the same compiled.
+        change_all: `crop_and_colour`, or the same compiled.
 
     Returns:
         (k N, 3, size, size) float32 in 0..1 but for rounding, in channels_last memory.
@@ -180,16 +191,14 @@ def make_views(
     desaturated = parameters.greyscale & (parameters.hue == 0) & (parameters.saturation <= 1)
     saturation = torch.where(desaturated.to(images.device, non_blocking=True), 0.0, p.saturation)
     changes = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
-    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it; fused, there is room for more.
-    in_cache = _VIEWS_IN_CACHE if colours is adjust_colours else 4 * _VIEWS_IN_CACHE
-    block = n if images.is_cuda else max(1, in_cache * torch.get_num_threads() // per_image)
+    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it.
+    block = n if images.is_cuda else max(1, _VIEWS_IN_CACHE * torch.get_num_threads() // per_image)
 
     def of_block(values: Sequence[Tensor], start: int) -> list[Tensor]:
         return [value.unflatten(0, (per_image, n))[:, start : start + block].flatten(0, 1) for value in values]
 
     blocks = [
-        colours(_crop_resize(images[start : start + block], *of_block(crops, start)), *of_block(changes, start))
-        for start in range(0, n, block)
+        change_all(images[start : start + block], *of_block([*crops, *changes], start)) for start in range(0, n, block)
     ]
     if len(blocks) > 1:
         views = torch.cat([views.unflatten(0, (per_image, -1)) for views in blocks], 1).flatten(0, 1)
@@ -243,46 +252,58 @@ def crop_resize(
     Returns:
         (k N, columns, 3, rows) float32 in 0..1 but for rounding, with as many columns and rows as `size`.
     """
-    return _crop_resize(images, *_crops(top, left, height, width, flip, images.shape[1:3], size))
+    rows, row_weights, columns, column_weights = _crops(top, left, height, width, flip, images.shape[1:3], size)
+    return _column_sums(_transposed(_row_sums(images, rows, row_weights)), columns, column_weights)
 
 
 def _crops(
     top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, full: Sequence[int], size: int
 ) -> tuple[Tensor, ...]:
-    """Numbers of pixel rows and their weights, then of columns and theirs, each (k N, size, taps), for `_crop_resize`."""
+    """Numbers of pixel rows and their weights, then of columns and theirs, each (k N, size, taps)."""
     starts, lengths = torch.stack([top, left]), torch.stack([height, width])
     mirrored = torch.stack([torch.zeros_like(flip), flip])
     pixels, weights = _resize_weights(starts, lengths, mirrored, max(full), size)
     return pixels[0], weights[0] / 255, pixels[1], weights[1]
 
 
-def _crop_resize(images: Tensor, rows: Tensor, row_weights: Tensor, columns: Tensor, column_weights: Tensor) -> Tensor:
-    """What `crop_resize` returns, from what `_crops` does."""
+def _row_sums(images: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of pixel rows: (n, H, W, 3) images to (N, size, 3 W)."""
     n, height, width, _ = images.shape
-    views, size, _ = rows.shape
-    number = torch.arange(views, dtype=torch.int, device=images.device)[:, None, None]
-    lines = images.reshape(n * height, width * 3).float()
-    low = _weighted_sums(lines, rows + number % n * height, row_weights)
-    upright = _transposed(low.reshape(views, size, width * 3)).reshape(views * width, 3 * size)
-    return _weighted_sums(upright, columns + number * width, column_weights).reshape(views, size, 3, size)
+    number = torch.arange(len(rows), dtype=torch.int, device=images.device)[:, None, None]
+    sums = _weighted_sums(images.reshape(n * height, width * 3), rows + number % n * height, weights)
+    return sums.reshape(len(rows), -1, width * 3)
 
 
+def _column_sums(upright: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of pixel columns: (N, 3 W, rows) to (N, size, 3, rows)."""
+    n, _, rows = upright.shape
+    lines = upright.reshape(-1, 3 * rows)
+    number = torch.arange(n, dtype=torch.int, device=upright.device)[:, None, None]
+    return _weighted_sums(lines, columns + number * (len(lines) // n), weights).reshape(n, -1, 3, rows)
+
+
+@torch.compiler.disable
 def _pixels(views: Tensor) -> Tensor:
     """(N, columns, 3, rows) to (N, rows, columns, 3)."""
     return _transposed(views.flatten(1, 2)).unflatten(2, (-1, 3))
 
 
+@torch.compiler.disable
 def _transposed(matrices: Tensor) -> Tensor:
-    """(N, a, b) to (N, b, a), by what shuffles channels, which on a CPU is three times as fast as a copy with other strides."""
+    """(N, a, b) to (N, b, a), by what shuffles channels, which on a CPU is three times as fast as a copy with other strides, and many
+    times as fast as what is compiled of either."""
     n, rows, columns = matrices.shape
     pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
     return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
 
 
 def _weighted_sums(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another."""
+    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another, in float32."""
     taps = chosen.shape[-1]
-    return embedding_bag(chosen.reshape(-1, taps), lines, per_sample_weights=weights.reshape(-1, taps), mode="sum")
+    chosen, weights = chosen.reshape(-1, taps), weights.reshape(-1, taps)
+    if torch.compiler.is_compiling():
+        return sum(lines[chosen[:, tap]].float() * weights[:, tap, None] for tap in range(taps))
+    return embedding_bag(chosen, lines.float(), per_sample_weights=weights, mode="sum")
 
 
 def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, size: int) -> tuple[Tensor, Tensor]:

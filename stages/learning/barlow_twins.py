@@ -1,6 +1,7 @@
 """Pretraining without labels: Barlow Twins (Zbontar et al. 2021)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.images.views import ViewRecipe, adjust_colours, draw_view_parameters, make_views
+from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
 from stages.learning import processes
 from stages.learning.batches import Pictures, ShuffledBatches, require_batch
 from stages.learning.encoders import Encoder, build_encoder, build_projector
@@ -49,7 +50,7 @@ def pretrain(
         views: how both views are made.
         epochs, batch_size, learning_rate, warmup_epochs, weight_decay: of the optimizer.
         redundancy_weight: lambda of the paper's equation 1.
-        compile: whether model and colours are fused first, where they can be (see `can_compile`).
+        compile: whether model and views are fused first, where they can be (see `can_compile`).
         seed: of weights, order and views.
         scratch: see `optimise`.
         keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each; again where a run goes on.
@@ -70,16 +71,17 @@ def pretrain(
     batches = ShuffledBatches(len(images), batch_size, generator)
     steps_per_epoch = len(images) // batch_size
     precision = mixed_precision(device)
-    embed, colours = nn.Sequential(model, head), adjust_colours
-    if compile and can_compile(device, "pretrain.compile"):
-        embed, colours = compiled(embed), compiled(colours)
+    embed, change_all = nn.Sequential(model, head), crop_and_colour
+    fused = compile and can_compile(device, "pretrain.compile")
+    if fused:
+        embed, change_all = compiled(embed), compiled(change_all)
 
     def losses(step: int) -> dict[str, Tensor]:
         chosen, ahead = next(batches), batches.ahead()
         batch = images.batch(processes.share(chosen), None if ahead is None else processes.share(ahead))
         parameters = draw_view_parameters(2 * batch_size, *batch.shape[1:3], views, generator)
         mine = torch.cat([processes.share(half) for half in torch.arange(2 * batch_size).chunk(2)])
-        twins = make_views(batch, parameters[mine], views.size, colours)
+        twins = make_views(batch, parameters[mine], views.size, change_all)
         with precision:
             shares = embed(twins).chunk(2)
         first, second = map(processes.gather, shares)
@@ -102,7 +104,7 @@ def pretrain(
         weight_decay=weight_decay,
         after_row=lambda epoch: keep(epoch, model, head),
     )
-    return model, head, trained
+    return model, head, replace(trained, cost=trained.cost | {"compiled": fused})
 
 
 def weighted_barlow_twins(first: Tensor, second: Tensor, redundancy_weight: float) -> dict[str, Tensor]:

@@ -178,7 +178,7 @@ def optimise(
             rate = learning_rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with _room_for(title, device):
+            with _explained(title, device):
                 terms = losses(step)
                 torch.stack(list(terms.values())).sum().backward()
             processes.average_gradients(weights)
@@ -230,7 +230,7 @@ def optimise(
 
 
 @contextmanager
-def _room_for(title: str, device: torch.device) -> Iterator[None]:
+def _explained(title: str, device: torch.device) -> Iterator[None]:
     """Turn running out of memory, and what a compiler refuses, into a line that says what to change."""
     try:
         yield
