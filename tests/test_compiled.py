@@ -13,7 +13,7 @@ from tiny_pretraining import pretrain_tiny
 from stages.files import UserError
 from stages.images import views
 from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
-from stages.learning import processes, training
+from stages.learning import barlow_twins, processes, training
 from stages.learning.training import can_compile, compiled
 
 RECIPE = ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.2, 0.7, 0.3, 0.4, 0.3)
@@ -31,7 +31,7 @@ def compiler(monkeypatch):
         pytest.skip("no working C++ compiler, or none of Python's headers")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(views, "_VIEWS_IN_CACHE", 3)
+    monkeypatch.setattr(views, "_VIEWS_IN_CACHE", 12)
     torch.compiler.reset()
     yield
     torch.set_num_threads(threads)
@@ -45,6 +45,7 @@ def _pretrain(scratch, *, compile, interrupted_after=None):
     changes = {"views": RECIPE, "learning_rate": 0.0001, "compile": compile}
     encoder, projector, trained = pretrain_tiny(random_pictures(24, 20, 0), scratch, keep, **changes)
     weights = torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).state_dict()
+    assert trained.cost["compiled"] == (compile and barlow_twins.can_compile(CPU, "these tests"))
     return weights, [row["loss"] for row in trained.history]
 
 
@@ -71,9 +72,15 @@ def test_compiled_views_are_the_same_but_for_rounding(compiler):
     images = torch.randint(0, 256, (47, 40, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for recipe in (RECIPE, ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.0, 0.7)):
         p = draw_view_parameters(94, 40, 52, recipe, torch.Generator().manual_seed(2))
-        expected, found = (
-            make_views(images, p, 16, change_all) for change_all in (crop_and_colour, compiled(crop_and_colour))
-        )
+        fused, blocks = compiled(crop_and_colour), []
+
+        def counted(some, *rest, fused=fused, blocks=blocks):
+            blocks.append(len(some))
+            return fused(some, *rest)
+
+        expected, found = (make_views(images, p, 16, change_all) for change_all in (crop_and_colour, counted))
+        assert blocks == [6] * 7 + [5]
+        assert not torch.equal(found, expected), "nothing was compiled"
         assert found.is_contiguous(memory_format=torch.channels_last)
         sure = ~p.solarize  # a rounding error at the threshold flips a pixel
         torch.testing.assert_close(found[sure], expected[sure], rtol=0, atol=2e-5)

@@ -57,8 +57,10 @@ def test_views_do_not_depend_on_what_else_is_in_the_batch(monkeypatch):
     torch.testing.assert_close(twins[some], apart[some], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("size", [8, 24, 40, 64])
-def test_crop_resize_equals_torchvisions_up_and_down(size):
+def test_crop_resize_equals_torchvisions_up_and_down(size, fused, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: fused)  # the sums that a compiler gets, without one
     images = _images(6)
     top, left = torch.tensor([0, 3, 0, 39, 10, 5]), torch.tensor([0, 7, 51, 0, 1, 2])
     height, width = torch.tensor([40, 20, 40, 1, 30, 8]), torch.tensor([52, 30, 1, 52, 8, 50])
