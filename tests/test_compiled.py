@@ -104,6 +104,23 @@ def test_without_a_compiler_pretraining_runs_as_it_is(tmp_path, monkeypatch):
     assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
 
 
+@pytest.mark.parametrize("compiler_is_there", [False, True])
+def test_a_compiler_that_came_or_went_does_not_end_what_the_other_way_began(tmp_path, monkeypatch, compiler_is_there):
+    able = not compiler_is_there
+    monkeypatch.setattr(barlow_twins, "can_compile", lambda device, key: able)
+    monkeypatch.setattr(barlow_twins, "compiled", lambda function: function)
+    with pytest.raises(Interrupted):
+        _pretrain(tmp_path, compile=True, interrupted_after=2)
+    kept = sorted(path.name for path in tmp_path.rglob("*.pt"))
+    assert kept
+    able = compiler_is_there
+    with pytest.raises(UserError, match=r"was (not )?compiled, and here it would be .*clean-scratch"):
+        _pretrain(tmp_path, compile=True)
+    assert sorted(path.name for path in tmp_path.rglob("*.pt")) == kept
+    able = not compiler_is_there
+    _pretrain(tmp_path, compile=True)
+
+
 def test_several_processes_are_not_compiled(monkeypatch, capsys):
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(processes, "is_first", lambda: True)
@@ -113,6 +130,6 @@ def test_several_processes_are_not_compiled(monkeypatch, capsys):
 
 def test_what_a_compiler_refuses_is_one_line():
     refused = torch.compile(lambda values: values.sin(), backend=lambda graph, inputs: 1 / 0)
-    complaint = r"^the model could not be compiled: set pretrain\.compile to false .*division"
+    complaint = r"^model and views could not be compiled: set pretrain\.compile to false .*division"
     with pytest.raises(UserError, match=complaint), training._explained("pretrain", CPU):
         refused(torch.ones(2))

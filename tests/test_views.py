@@ -75,7 +75,7 @@ def test_crop_resize_equals_torchvisions_up_and_down(size, fused, monkeypatch):
 @pytest.mark.parametrize(
     ("mine", "theirs", "values"),
     [
-        (ours.adjust_brightness, tv.adjust_brightness, [0.0, 0.6, 1.0, 1.4]),
+        (ours.adjust_brightness_, tv.adjust_brightness, [0.0, 0.6, 1.0, 1.4]),
         (ours.adjust_contrast_, tv.adjust_contrast, [0.0, 0.6, 1.0, 1.4]),
         (ours.adjust_saturation_, tv.adjust_saturation, [0.0, 0.6, 1.0, 1.4]),
         (ours.adjust_hue, tv.adjust_hue, [-0.5, -0.1, 0.0, 0.1, 0.5]),

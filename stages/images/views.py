@@ -151,17 +151,18 @@ def crop_and_colour(
     """What happens to every view: crop and flip, then brightness, contrast, saturation and hue in this order.
 
     Args:
-        images: (n, H, W, 3) uint8.
-        rows, row_weights, columns, column_weights: see `_crops`.
-        brightness, contrast, saturation: (N,) factors.
-        hue: (N,) turns, or None where nothing is turned.
+        images: (N, H, W, 3) uint8.
+        rows, row_weights, columns, column_weights: see `_crops`; views i, N + i, 2 N + i and so on are of image i.
+        brightness, contrast, saturation: (k N,) factors.
+        hue: (k N,) turns, or None where nothing is turned.
 
     Returns:
-        (N, size, size, 3) float32 in 0..1 but for rounding.
+        (k N, size, size, 3) float32 in 0..1 but for rounding.
     """
+    # Not `crop_resize`: a compiler stops at a transposition, and inside of a function that is called it would fuse nothing around it.
     upright = _transposed(_row_sums(images, rows, row_weights))
     views = _column_sums(upright, columns, column_weights)
-    views = adjust_brightness(views, brightness)
+    views = adjust_brightness_(views, brightness)
     views = adjust_contrast_(views, contrast)
     views = adjust_saturation_(views, saturation)
     return _pixels(views if hue is None else adjust_hue(views, hue))
@@ -190,7 +191,7 @@ def make_views(
     # Grey is no saturation where the colours are not turned later, nor clamped before.
     desaturated = parameters.greyscale & (parameters.hue == 0) & (parameters.saturation <= 1)
     saturation = torch.where(desaturated.to(images.device, non_blocking=True), 0.0, p.saturation)
-    changes = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
+    colours = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
     # On a CPU, what one operation writes of a block is still in the cache when the next one reads it.
     block = n if images.is_cuda else max(1, _VIEWS_IN_CACHE * torch.get_num_threads() // per_image)
 
@@ -198,7 +199,7 @@ def make_views(
         return [value.unflatten(0, (per_image, n))[:, start : start + block].flatten(0, 1) for value in values]
 
     blocks = [
-        change_all(images[start : start + block], *of_block([*crops, *changes], start)) for start in range(0, n, block)
+        change_all(images[start : start + block], *of_block([*crops, *colours], start)) for start in range(0, n, block)
     ]
     if len(blocks) > 1:
         views = torch.cat([views.unflatten(0, (per_image, -1)) for views in blocks], 1).flatten(0, 1)
@@ -267,19 +268,21 @@ def _crops(
 
 
 def _row_sums(images: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of pixel rows: (n, H, W, 3) images to (N, size, 3 W)."""
+    """Weighted sums of pixel rows: (N, H, W, 3) images to (k N, size, 3 W)."""
     n, height, width, _ = images.shape
-    number = torch.arange(len(rows), dtype=torch.int, device=images.device)[:, None, None]
+    views, size, _ = rows.shape
+    number = torch.arange(views, dtype=torch.int, device=images.device)[:, None, None]
     sums = _weighted_sums(images.reshape(n * height, width * 3), rows + number % n * height, weights)
-    return sums.reshape(len(rows), -1, width * 3)
+    return sums.reshape(views, size, width * 3)
 
 
 def _column_sums(upright: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of pixel columns: (N, 3 W, rows) to (N, size, 3, rows)."""
-    n, _, rows = upright.shape
-    lines = upright.reshape(-1, 3 * rows)
-    number = torch.arange(n, dtype=torch.int, device=upright.device)[:, None, None]
-    return _weighted_sums(lines, columns + number * (len(lines) // n), weights).reshape(n, -1, 3, rows)
+    """Weighted sums of pixel columns: (k N, 3 W, rows) to (k N, size, 3, rows)."""
+    views, size, _ = columns.shape
+    width, rows = upright.shape[1] // 3, upright.shape[2]
+    number = torch.arange(views, dtype=torch.int, device=upright.device)[:, None, None]
+    sums = _weighted_sums(upright.reshape(views * width, 3 * rows), columns + number * width, weights)
+    return sums.reshape(views, size, 3, rows)
 
 
 @torch.compiler.disable
@@ -290,15 +293,18 @@ def _pixels(views: Tensor) -> Tensor:
 
 @torch.compiler.disable
 def _transposed(matrices: Tensor) -> Tensor:
-    """(N, a, b) to (N, b, a), by what shuffles channels, which on a CPU is three times as fast as a copy with other strides, and many
-    times as fast as what is compiled of either."""
+    """(N, a, b) to (N, b, a), by what shuffles channels: on a CPU three times as fast as a copy with other strides, and many times as fast
+    as what is compiled of either; on a GPU not compared."""
     n, rows, columns = matrices.shape
     pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
     return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
 
 
 def _weighted_sums(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another, in float32."""
+    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another, in float32.
+
+    A compiler gets them spelt out, since it fuses those with what is around them, but not `embedding_bag`, which is faster by itself.
+    """
     taps = chosen.shape[-1]
     chosen, weights = chosen.reshape(-1, taps), weights.reshape(-1, taps)
     if torch.compiler.is_compiling():
@@ -334,10 +340,9 @@ def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, 
     return (inside.int() + start).movedim(0, -1), weights.movedim(0, -1)
 
 
-def adjust_brightness(views: Tensor, factor: Tensor) -> Tensor:
-    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), into new ones, as torchvision's
-    `adjust_brightness`."""
-    return views.mul(factor[:, None, None, None]).clamp_(0, 1)
+def adjust_brightness_(views: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), in place, as torchvision's `adjust_brightness`."""
+    return views.mul_(factor[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_contrast_(views: Tensor, factor: Tensor) -> Tensor:

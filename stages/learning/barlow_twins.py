@@ -16,7 +16,7 @@ from stages.learning.encoders import Encoder, build_encoder, build_projector
 from stages.learning.losses import barlow_twins_terms, cross_correlation
 from stages.learning.representation import view_outputs
 from stages.learning.schedules import warmup_cosine
-from stages.learning.training import Trained, can_compile, compiled, mixed_precision, optimise
+from stages.learning.training import Trained, WayOfComputing, can_compile, compiled, mixed_precision, optimise
 
 _SHOWN_DIMENSIONS = 64
 
@@ -56,10 +56,11 @@ def pretrain(
         keep: called with (epoch, encoder, projector) before the first epoch, as epoch 0, and after each; again where a run goes on.
 
     Returns:
-        the encoder and the projector after the last epoch, and the history.
+        the encoder and the projector after the last epoch, and what their training leaves behind.
 
     Raises:
-        UserError: a batch is larger than the data or cannot be shared, or see `optimise`.
+        UserError: a batch is larger than the data or cannot be shared, a training that goes on was not compiled and would be, or the
+            reverse, or see `optimise`.
     """
     require_batch(batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
     processes.require_even(batch_size, "pretrain.batch_size")
@@ -91,7 +92,7 @@ def pretrain(
         losses,
         [model, head],
         generator=generator,
-        memory=[batches],
+        memory=[batches, WayOfComputing(fused)],
         scratch=scratch,
         title="pretrain",
         steps=epochs * steps_per_epoch,

@@ -32,11 +32,12 @@ class Trained:
 
     Attributes:
         history: one row per epoch or per stretch of steps, with the mean of every loss term over it.
-        cost: seconds, images per second and peak memory, compiling included; these vary from run to run.
+        cost: seconds, images per second and peak memory, compiling included, which vary from run to run; and what they are of: the
+            device, the version of torch, and for pretraining whether it was compiled.
     """
 
     history: list[dict[str, float]]
-    cost: dict[str, float | str]
+    cost: dict[str, float | str | bool]
 
 
 def keep_freed_memory() -> None:
@@ -82,6 +83,25 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
     options = {"deterministic": True, "cpp.threads": torch.get_num_threads()}
     return torch.compile(function, dynamic=False, options=options)
+
+
+@dataclass(frozen=True)
+class WayOfComputing:
+    """Whether a training is compiled, which its state remembers: the two ways round differently, so one may not end what the other began."""
+
+    compiled: bool
+
+    def state_dict(self) -> dict[str, bool]:
+        return {"compiled": self.compiled}
+
+    def load_state_dict(self, state: dict[str, bool]) -> None:
+        """Raises UserError where the state is of the other way."""
+        if state["compiled"] != self.compiled:
+            ways = {True: "compiled", False: "not compiled"}
+            raise UserError(
+                f"the interrupted training was {ways[state['compiled']]}, and here it would be {ways[self.compiled]}, which rounds "
+                "differently: make the compiler what it was and run again, or begin anew after `make clean-scratch`"
+            )
 
 
 def _in_a_line(error: Exception) -> str:
@@ -236,7 +256,7 @@ def _explained(title: str, device: torch.device) -> Iterator[None]:
         yield
     except RuntimeError as error:  # A GPU raises a class of its own below it, a CPU none.
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            why = f"the model could not be compiled: set {title}.compile to false ({_in_a_line(error)})"
+            why = f"model and views could not be compiled: set {title}.compile to false ({_in_a_line(error)})"
             raise UserError(why) from error
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise

@@ -186,7 +186,7 @@ def _cost_table(costs: dict[str, dict]) -> pd.DataFrame:
             "seconds": [f"{cost['seconds']:,.0f}" for cost in costs.values()],
             "images a second": [f"{cost['images_per_second']:,.0f}" for cost in costs.values()],
             "peak memory (MiB)": [f"{cost['peak_memory_mib']:,.0f}" for cost in costs.values()],
-            "device": [cost["device"] for cost in costs.values()],
+            "device": [cost["device"] + (", compiled" if cost.get("compiled") else "") for cost in costs.values()],
             "PyTorch": [cost["torch"] for cost in costs.values()],
         }
     )
