@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from pictures import random_images, random_pictures
 from structure import ROOT
 from tiny_pretraining import RECIPE, pretrain_tiny
 
+from stages import files
 from stages.files import UserError, replacing
 from stages.images.views import ViewRecipe
 from stages.learning.encoders import build_projector
@@ -115,16 +117,19 @@ def _states(directory):
 
 def test_a_damaged_state_is_set_aside_and_the_one_before_is_used(tmp_path, capsys):
     part, states = _states(tmp_path)
-    for step in (5, 10, 15):
-        torch.nn.init.constant_(part.weight, step)
-        states.save(step, {"step": step})
+    with states:
+        for step in (5, 10, 15):
+            torch.nn.init.constant_(part.weight, step)
+            states.save(step, {"step": step})
     newest = max(tmp_path.glob("*"))
     assert len(list(tmp_path.glob("*"))) == 2
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
+    (tmp_path / ".000000020-0.pt.part").write_bytes(b"of a process that was killed")
     part, states = _states(tmp_path)
     assert states.load() == {"step": 10}
+    assert not list(tmp_path.glob(".*"))
     assert part.weight == 10
     assert "set aside" in capsys.readouterr().err
     assert newest.with_suffix(".damaged").exists()
@@ -154,14 +159,55 @@ def test_a_state_is_due_after_every_row_and_every_five_minutes(tmp_path, monkeyp
     assert not states.due(complete=False)
     now[0] = 301
     assert states.due(complete=False)
-    states.save(1, {})
-    assert not states.due(complete=False)
+    with states:
+        states.save(1, {})
+        assert not states.due(complete=False)
+
+
+def test_training_goes_on_while_a_state_is_written_as_it_was(tmp_path, monkeypatch):
+    going_on = threading.Event()
+    write = files.write_bytes
+    monkeypatch.setattr("stages.learning.states.write_bytes", lambda *given: going_on.wait(30) and write(*given))
+    part, states = _states(tmp_path)
+    torch.nn.init.constant_(part.weight, 1)
+    with states:
+        states.save(1, {"step": 1})
+        torch.nn.init.constant_(part.weight, 2)
+        assert not list(tmp_path.iterdir())
+        going_on.set()
+        states.save(2, {"step": 2})
+    max(tmp_path.iterdir()).unlink()
+    assert states.load() == {"step": 1}
+    assert part.weight == 1
+
+
+def test_the_last_state_is_alone_and_written_when_save_returns(tmp_path):
+    _, states = _states(tmp_path)
+    with states:
+        states.save(1, {})
+        states.save(2, {}, last=True)
+        assert [path.name[:9] for path in tmp_path.iterdir()] == ["000000002"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_state_that_cannot_be_written_is_an_error_when_the_next_is_due_or_at_the_end(last, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space")
+
+    _, states = _states(tmp_path)
+    monkeypatch.setattr("stages.learning.states.write_bytes", fail)
+    with states:
+        if not last:
+            states.save(1, {})
+        with pytest.raises(OSError, match="no space"):
+            states.save(2, {}, last=last)
 
 
 def test_the_newest_state_is_the_one_of_the_last_step_whatever_the_clock_says(tmp_path):
     _, states = _states(tmp_path)
-    for step in (9, 10):
-        states.save(step, {"step": step})
+    with states:
+        for step in (9, 10):
+            states.save(step, {"step": step})
     os.utime(max(tmp_path.glob("*")), (0, 0))
     assert states.load() == {"step": 10}
 

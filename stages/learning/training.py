@@ -134,7 +134,7 @@ def optimise(
     Biases and normalisation weights are not decayed. Kernels are the repeatable ones. On a GPU losses stay on the device and are
     looked at every 50 steps, so that it need not wait; on a CPU, where looking costs nothing, at every step.
 
-    Its whole state is written down after every row, and every five minutes where rows are longer. Called again with the same
+    Its whole state is written down, while it goes on, after every row, and every five minutes where rows are longer. Called again with the same
     arguments it goes on from there, and ends in the same bytes as if it had not been interrupted; what is complete is not trained
     again.
 
@@ -191,9 +191,8 @@ def optimise(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter() - before
-    with progress(
-        title=title, unit="img", total=steps * images_per_step, done=done * images_per_step, shown=writes
-    ) as bar:
+    bar = progress(title=title, unit="img", total=steps * images_per_step, done=done * images_per_step, shown=writes)
+    with states, bar:
         for step in range(done, steps):
             rate = learning_rate(step)
             for group in optimizer.param_groups:
