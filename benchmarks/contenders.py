@@ -1,9 +1,10 @@
-"""The ways of feeding a model that are held against each other; each returns images per second of one run, again and again."""
+"""The ways of feeding a model that are held against each other."""
 
+import multiprocessing
 import os
-import tempfile
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
@@ -32,7 +33,8 @@ class Setting:
         encoder, stem, projector: of the model.
         view_size: in pixels.
         batch_size: images in a step; twice as many views.
-        steps: of a run.
+        steps: of an epoch, after which pretraining keeps its state.
+        epochs: of pretraining.
         compile: whether the model, and our views, are compiled; nothing of that is timed.
     """
 
@@ -42,6 +44,7 @@ class Setting:
     view_size: int = 64
     batch_size: int = 64
     steps: int = 40
+    epochs: int = 1
     compile: bool = False
 
 
@@ -95,61 +98,68 @@ class Model:
             weight.grad = None
 
 
-def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
-    """(a) Forward and backward pass on a batch that is already there."""
+def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+    """(a) Forward and backward pass on a batch that is already there, endlessly, a step at a time."""
     model = Model(setting, device)
     size = setting.view_size
     views = torch.rand(2 * setting.batch_size, 3, size, size, device=device)
     views = views.contiguous(memory_format=torch.channels_last)
-    model.backward(views)
-
-    def run() -> float:
-        began = _now(device)
-        for _ in range(setting.steps):
-            model.backward(views)
-        return setting.steps * setting.batch_size / (_now(device) - began)
-
-    return run
+    while True:
+        model.backward(views)
+        yield
 
 
-def ours(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
-    """(b) Pretraining as the pipeline runs it, all that it does between its first step and its last included."""
+def ours(
+    setting: Setting,
+    images: NDArray[np.uint8],
+    device: torch.device,
+    scratch: Path,
+    between_steps: Callable[[], None] = lambda: None,
+) -> float:
+    """(b) Pretraining as the pipeline runs it, once: images per second, with all that it does from its first step to its last.
+
+    States are kept in the empty directory `scratch`; `between_steps` is called before every step.
+    """
     chosen = np.random.default_rng(0).permutation(len(images))[: setting.steps * setting.batch_size]
-    pictures = Pictures([(images, np.sort(chosen))], device)
-
-    def run() -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            _, _, trained = pretrain(
-                pictures,
-                encoder=setting.encoder,
-                stem=setting.stem,
-                projector=list(setting.projector),
-                views=recipe(setting.view_size),
-                epochs=1,
-                batch_size=setting.batch_size,
-                learning_rate=0.001,
-                warmup_epochs=0,
-                weight_decay=0.0001,
-                redundancy_weight=0.01,
-                compile=setting.compile,
-                seed=0,
-                scratch=Path(scratch),
-                keep=lambda epoch, encoder, projector: None,
-            )
-        return float(trained.cost["images_per_second"])
-
-    if setting.compile:
-        run()
-    return run
+    pictures = _Watched([(images, np.sort(chosen))], device)
+    pictures.before_batch = between_steps
+    _, _, trained = pretrain(
+        pictures,
+        encoder=setting.encoder,
+        stem=setting.stem,
+        projector=list(setting.projector),
+        views=recipe(setting.view_size),
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        learning_rate=0.001,
+        warmup_epochs=0,
+        weight_decay=0.0001,
+        redundancy_weight=0.01,
+        compile=setting.compile,
+        seed=0,
+        scratch=scratch,
+        keep=lambda epoch, encoder, projector: None,
+    )
+    return float(trained.cost["images_per_second"])
 
 
-def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
-    """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores."""
+class _Watched(Pictures):
+    """Pictures that say when a batch is asked for."""
+
+    before_batch: Callable[[], None]
+
+    def batch(self, chosen: Tensor, ahead: Tensor | None = None) -> Tensor:
+        self.before_batch()
+        return super().batch(chosen, ahead)
+
+
+def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+    """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores; endlessly, a step at a time."""
     return _loaded(_Pictures(images, _Twice(usual_transform(setting.view_size))), setting, device)
 
 
-def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Callable[[], float]:
-    """(d) lightly's transform for SimCLR, with the same strengths, and its data set, in as many workers as there are cores."""
+def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+    """(d) The same with lightly's transform for SimCLR, of the same strengths, and its data set."""
     from lightly.data import LightlyDataset
     from lightly.transforms import SimCLRTransform
 
@@ -193,32 +203,42 @@ class _Twice:
         return [self._transform(picture), self._transform(picture)]
 
 
-def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Callable[[], float]:
-    """Training on what a DataLoader brings; the clock starts when the batches that it holds ready are used up."""
+def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Iterator[None]:
+    """Training on what a DataLoader brings. Its workers stand still while others have their turn."""
     model = Model(setting, device)
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
-    workers = os.cpu_count() or 1
-    ready = 2 * workers + 1
-    indices = torch.randint(len(data), (setting.batch_size * (setting.steps + ready),)).tolist()
+    endless = RandomSampler(data, replacement=True, num_samples=2**40)
     loader = DataLoader(
-        data, setting.batch_size, sampler=indices, num_workers=workers, pin_memory=device.type == "cuda", drop_last=True
+        data,
+        setting.batch_size,
+        sampler=endless,
+        num_workers=os.cpu_count() or 1,
+        pin_memory=device.type == "cuda",
     )
-
-    def run() -> float:
-        began = 0.0
-        for number, batch in enumerate(loader):
-            if number == ready:
-                began = _now(device)
+    others = set(multiprocessing.active_children())
+    batches = iter(loader)
+    workers = set(multiprocessing.active_children()) - others
+    try:
+        for batch in batches:
             views = torch.cat(batch[0]).to(device, memory_format=torch.channels_last, non_blocking=True)
             model.loss(views).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return setting.steps * setting.batch_size / (_now(device) - began)
+            _signal(workers, signal.SIGSTOP)
+            yield
+            _signal(workers, signal.SIGCONT)
+    finally:
+        _signal(workers, signal.SIGCONT)
 
-    return run
+
+def _signal(workers: set[multiprocessing.Process], what: signal.Signals) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            os.kill(worker.pid, what)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -234,9 +254,9 @@ def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.d
     spent: dict[str, float] = {}
 
     def timed(part: str, work: Callable[[], object]) -> object:
-        began = _now(device)
+        began = now(device)
         result = work()
-        spent[part] = spent.get(part, 0.0) + _now(device) - began
+        spent[part] = spent.get(part, 0.0) + now(device) - began
         return result
 
     for step in range(11):

@@ -46,7 +46,8 @@ def main(count: int) -> None:
         del array
         images = np.load(path, mmap_mode="r")
         memory.peak = 0
-        rate = ours(replace(SETTING, steps=count // SETTING.batch_size), images, pick_device())()
+        setting = replace(SETTING, steps=count // SETTING.batch_size)
+        rate = ours(setting, images, pick_device(), Path(place) / "scratch")
     used = round(memory.peak / 2**30, 3)
     print(json.dumps({"images": count, "milliseconds_per_image": round(1000 / rate, 3), "gib_beside_mapped": used}))
 

@@ -6,8 +6,8 @@
 (d) lightly's transform and data set in the same DataLoader, where it is installed (`pip install lightly`)
 
 All have the same encoder, projector, loss, views, batch and allocator of memory; "compiled" is the model of all, and the views of
-(b). Their runs are interleaved; printed are the median of the rounds, and the lowest and the highest, in images per second. An image
-is two views.
+(b). They work in turn, a second or a step each, within one run of (b), while the workers of the others stand still. Printed are
+images per second over all turns, and ratios, with their 95 % intervals. An image is two views.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from torch import Tensor
 
 from benchmarks.contenders import Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
 from benchmarks.growth import GROWTH_OF_IMAGES
+from benchmarks.turns import Turns, in_turn, rate, ratio
 from stages.files import write_json
 from stages.images.views import crop_and_colour, draw_view_parameters, make_views
 from stages.learning.batches import pick_device
@@ -43,16 +45,18 @@ from stages.learning.training import can_compile, compiled, keep_freed_memory, m
 
 RESULTS = Path("benchmarks/results")
 IMAGE_SIZE = 96
-ROUNDS = 5
+ROUNDS_OF_GROWTH = 5
+ROUNDS_OF_VIEWS = 20
+CONTENDERS = ("limit", "ours", "usual", "lightly")
 _EPOCH = 78  # Steps in which the default sample of 5,000 images is seen once: what an epoch ends with is not counted too often.
 CPU = {
-    "narrow": Setting(steps=_EPOCH),
-    "narrow, compiled": Setting(steps=_EPOCH, compile=True),
-    "resnet18": Setting("resnet18", "conv3_pool", steps=_EPOCH),
+    "narrow": Setting(steps=_EPOCH, epochs=4),
+    "narrow, compiled": Setting(steps=_EPOCH, epochs=4, compile=True),
+    "resnet18": Setting("resnet18", "conv3_pool", steps=_EPOCH, epochs=2),
 }
 GPU = {
     f"resnet18, {size} pixels, batch {batch}{', compiled' if compile else ''}": Setting(
-        "resnet18", "conv3_pool", (2048, 2048), size, batch, 25_600 // batch, compile
+        "resnet18", "conv3_pool", (2048, 2048), size, batch, 102_400 // batch, 4, compile
     )
     for size in (64, 96)
     for batch in (256, 1024)
@@ -67,58 +71,62 @@ GROWTH = {
 
 
 def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict:
-    """Rates of all contenders, and where the time of a step goes."""
+    """Rates of all contenders, how they compare, and where the time of a step goes."""
     torch.compiler.reset()
-    contenders = {"limit": limit, "ours": ours, "usual": usual}
+    guests = {"limit": limit, "usual": usual}
     if importlib.util.find_spec("lightly"):
-        contenders["lightly"] = lightly
-    rates = _interleaved({name: make(setting, images, device) for name, make in contenders.items()}, str(setting))
-    median = {name: rate["median"] for name, rate in rates.items()}
+        guests["lightly"] = lightly
+    with ExitStack() as stack:
+        working = {name: stack.enter_context(closing(make(setting, images, device))) for name, make in guests.items()}
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        turns = Turns("ours", setting.steps, working, device)
+        ours(setting, images, device, Path(scratch), turns.between_steps)
+        taken = turns.finish()
     return {
         "setting": asdict(setting),
-        "images_per_second": rates,
-        "share_of_limit": round(median["ours"] / median["limit"], 3),
-        **{
-            f"times_{name}": round(median["ours"] / median[name], 2) for name in median if name not in ("ours", "limit")
-        },
+        "turns": len(taken["ours"]),
+        "images_per_second": {name: rate(found, setting.batch_size) for name, found in taken.items()},
+        "share_of_limit": ratio(taken["ours"], taken["limit"]),
+        **{f"times_{name}": ratio(taken["ours"], taken[name]) for name in taken if name not in ("ours", "limit")},
+        "limit_times_usual": ratio(taken["limit"], taken["usual"]),
         "milliseconds_of_a_step": parts_of_a_step(setting, images, device),
     }
 
 
-def views_alone(images: NDArray[np.uint8], size: int = 64, count: int = 512) -> dict:
+def views_alone(images: NDArray[np.uint8], size: int = 64, batch_size: int = 64) -> dict:
     """Views per second on one core, two of each image: ours in batches, as they are and compiled, torchvision's one at
     a time; crop, flip, jitter, greyscale."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.compiler.reset()
-    batches = torch.from_numpy(np.array(images[:count])).split(64)
-    pictures = [Image.fromarray(image) for image in images[:count]]
+    batches = np.array(images[: 8 * batch_size]).reshape(-1, batch_size, *images.shape[1:])
     generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
-    fused = compiled(crop_and_colour)
 
-    def batched(change_all: Callable[..., Tensor]) -> float:
-        began = time.perf_counter()
-        for batch in batches:
-            drawn = draw_view_parameters(2 * len(batch), *batch.shape[1:3], recipe(size), generator)
+    def batched(change_all: Callable[..., Tensor]) -> Iterator[None]:
+        for batch in cycle(map(torch.from_numpy, batches)):
+            drawn = draw_view_parameters(2 * batch_size, *batch.shape[1:3], recipe(size), generator)
             make_views(batch, drawn, size, change_all)
-        return 2 * count / (time.perf_counter() - began)
+            yield
 
-    def one_at_a_time() -> float:
-        began = time.perf_counter()
-        for picture in pictures:
-            for _ in range(2):
-                transform(picture)
-        return 2 * count / (time.perf_counter() - began)
+    def one_at_a_time() -> Iterator[None]:
+        for batch in cycle([Image.fromarray(image) for image in batch] for batch in batches):
+            for picture in batch:
+                transform(picture), transform(picture)
+            yield
 
-    batched(fused)
-    contenders = {"ours": lambda: batched(crop_and_colour), "compiled": lambda: batched(fused), "usual": one_at_a_time}
-    rates = _interleaved(contenders, "views")
+    contenders = {
+        "ours": batched(crop_and_colour),
+        "compiled": batched(compiled(crop_and_colour)),
+        "usual": one_at_a_time(),
+    }
+    taken = in_turn(contenders, ROUNDS_OF_VIEWS, torch.device("cpu"))
     torch.set_num_threads(threads)
     return {
-        "setting": {"view_size": size, "batch_size": 64, "threads": 1},
-        "views_per_second": rates,
-        "times_usual": round(rates["ours"]["median"] / rates["usual"]["median"], 2),
-        "compiled_times_usual": round(rates["compiled"]["median"] / rates["usual"]["median"], 2),
+        "setting": {"view_size": size, "batch_size": batch_size, "threads": 1},
+        "rounds": ROUNDS_OF_VIEWS,
+        "views_per_second": {name: rate(turns, 2 * batch_size) for name, turns in taken.items()},
+        "times_usual": ratio(taken["ours"], taken["usual"]),
+        "compiled_times_usual": ratio(taken["compiled"], taken["usual"]),
     }
 
 
@@ -131,9 +139,10 @@ def growth(images: NDArray[np.uint8], device: torch.device) -> list[dict]:
             setting = replace(
                 setting, steps=max(3, (300 if setting.encoder == "resnet18" else 1500) // setting.batch_size)
             )
-            run = ours(setting, images, device)
-            run()
-            rows.append({"what": what, "value": str(value), "milliseconds_per_image": round(1000 / run(), 3)})
+            with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+                ours(setting, images, device, Path(first))
+                speed = ours(setting, images, device, Path(second))
+            rows.append({"what": what, "value": str(value), "milliseconds_per_image": round(1000 / speed, 3)})
     return rows
 
 
@@ -141,7 +150,7 @@ def growth_of_images() -> list[dict]:
     """The same as the number of images grows, with the memory that it takes: interleaved runs, each in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.growth"]
     found: dict[int, list[dict]] = {count: [] for count in GROWTH_OF_IMAGES}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS_OF_GROWTH):
         for count, runs in found.items():
             done = subprocess.run([*command, str(count)], check=True, stdout=subprocess.PIPE)
             runs.append(json.loads(done.stdout))
@@ -156,42 +165,24 @@ def growth_of_images() -> list[dict]:
     ]
 
 
-def _interleaved(contenders: dict[str, Callable[[], float]], title: str) -> dict[str, dict[str, float]]:
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(ROUNDS):
-        for name, run in contenders.items():
-            found[name].append(run())
-            print(
-                f"{title}: round {number + 1} of {ROUNDS}, {name} {found[name][-1]:,.1f}/s", file=sys.stderr, flush=True
-            )
-    return {
-        name: {
-            "median": round(statistics.median(rates), 1),
-            "lowest": round(min(rates), 1),
-            "highest": round(max(rates), 1),
-        }
-        for name, rates in found.items()
-    }
-
-
 def table(results: dict) -> str:
     """The results of one machine as text."""
     rows = [
         [
             part,
-            *(
-                f"{rate['median']:,.0f} ({rate['lowest']:,.0f} to {rate['highest']:,.0f})" if rate else ""
-                for rate in rates
-            ),
-            f"{result['share_of_limit']:.1%}",
-            f"{result['times_usual']:.2f}",
+            *(_with_interval(result["images_per_second"].get(name), "{:,.1f}") for name in CONTENDERS),
+            _with_interval(result["share_of_limit"], "{:.1%}"),
+            _with_interval(result["times_usual"], "{:.2f}"),
         ]
         for part, result in results.items()
         if "share_of_limit" in result
-        for rates in [[result["images_per_second"].get(name) for name in ("limit", "ours", "usual", "lightly")]]
     ]
     heads = ["images/s", "(a) limit", "(b) pretrain", "(c) torchvision", "(d) lightly", "b / a", "b / c"]
     return tabulate(rows, heads, tablefmt="github")
+
+
+def _with_interval(values: dict[str, float] | None, form: str) -> str:
+    return "{} ({} to {})".format(*(form.format(value) for value in values.values())) if values else ""
 
 
 def main() -> None:
@@ -218,7 +209,7 @@ def main() -> None:
         sys.exit("benchmarks: name parts that need no compiler, or see what the line above says")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
-        images = _noise(Path(place) / "images.npy", 4 * max(s.batch_size * s.steps for s in settings.values()))
+        images = _noise(Path(place) / "images.npy", max(s.batch_size * s.steps for s in settings.values()))
         for part in wanted:
             if part in settings:
                 found = throughput(settings[part], images, device)

@@ -1,12 +1,18 @@
 """The benchmark on a model and on images that take no time."""
 
+import gc
+import multiprocessing
+import time
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from benchmarks import contenders, throughput
+from benchmarks import contenders, throughput, turns
 from benchmarks.contenders import Setting
 from stages.learning.training import can_compile
 
@@ -18,22 +24,70 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), np.uint8)
 
 
-@pytest.mark.parametrize("contender", ["limit", "ours", "usual", "lightly"])
-def test_a_contender_can_run_again_and_again(contender, images):
+@pytest.mark.parametrize("contender", ["limit", "usual", "lightly"])
+def test_a_guest_takes_step_after_step_and_its_workers_end_with_it(contender, images):
     if contender == "lightly":
         pytest.importorskip("lightly", reason="lightly is not installed")
-    run = getattr(contenders, contender)(TINY, images, torch.device("cpu"))
-    assert run() > 0
-    assert run() > 0
+    with closing(getattr(contenders, contender)(TINY, images, torch.device("cpu"))) as work:
+        for _ in range(3):
+            next(work)
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
-def test_what_is_compiled_can_run_again_and_again(images):
+def test_workers_stand_still_while_others_have_their_turn(images):
+    with closing(contenders.usual(TINY, images, torch.device("cpu"))) as work:
+        next(work)
+        workers = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
+        deadline = time.monotonic() + 5
+        while not all(worker.status() == psutil.STATUS_STOPPED for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_what_is_compiled_takes_step_after_step(images, tmp_path):
     if not can_compile(torch.device("cpu"), "this test"):
         pytest.skip("no working C++ compiler, or none of Python's headers")
-    for contender in (contenders.limit, contenders.ours, contenders.usual):
-        run = contender(replace(TINY, compile=True), images, torch.device("cpu"))
-        assert run() > 0
-        assert run() > 0
+    setting = replace(TINY, compile=True)
+    assert contenders.ours(setting, images, torch.device("cpu"), tmp_path) > 0
+    for contender in (contenders.limit, contenders.usual):
+        with closing(contender(setting, images, torch.device("cpu"))) as work:
+            next(work), next(work)
+
+
+def test_every_step_of_the_host_is_in_one_turn_and_guests_follow_each(monkeypatch):
+    clock = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(turns, "now", lambda device: clock.seconds)
+    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
+
+    def guest():
+        while True:
+            clock.seconds += 0.375
+            yield
+
+    taking = turns.Turns("host", 8, {"guest": guest()}, torch.device("cpu"))
+    for _ in range(11):
+        taking.between_steps()
+        clock.seconds += 0.25
+    found = taking.finish()
+    assert found["host"].tolist() == [[5, 1.25], [2, 0.5]], (
+        "four steps are left out, and the fifth does not end with an epoch"
+    )
+    assert found["guest"].tolist() == [[3, 1.125]] * 2
+    alone = turns.in_turn({"guest": guest(), "other": guest()}, 2, torch.device("cpu"))
+    assert {name: found.tolist() for name, found in alone.items()} == dict.fromkeys(alone, [[3, 1.125]] * 2)
+
+
+def test_what_slows_a_round_down_is_no_difference():
+    rng = np.random.default_rng(0)
+    seconds = rng.uniform(1, 3, 50)
+    slow, fast = (np.stack([np.full(50, steps), seconds * rng.normal(1, 0.01, 50)], 1) for steps in (10, 20))
+    found = turns.ratio(fast, slow)
+    assert found["low"] < 2 < found["high"]
+    assert found["high"] - found["low"] < 0.03
+    speed = turns.rate(slow, 64)
+    assert speed["all"] == pytest.approx(64 * slow[:, 0].sum() / slow[:, 1].sum(), abs=0.1)
+    assert speed["low"] < speed["all"] < speed["high"]
 
 
 def test_the_usual_views_are_those_of_the_recipe():
@@ -51,20 +105,24 @@ def test_the_usual_views_are_those_of_the_recipe():
 def test_views_are_compared_one_core_each(images, monkeypatch):
     if not can_compile(torch.device("cpu"), "this test"):
         pytest.skip("no working C++ compiler, or none of Python's headers")
-    monkeypatch.setattr(throughput, "ROUNDS", 1)
+    monkeypatch.setattr(turns, "SECONDS_OF_A_TURN", 0.05)
+    monkeypatch.setattr(throughput, "ROUNDS_OF_VIEWS", 3)
     threads = torch.get_num_threads()
-    found = throughput.views_alone(images, size=16, count=8)
-    rates = {name: rate["median"] for name, rate in found["views_per_second"].items()}
+    found = throughput.views_alone(images, size=16, batch_size=5)
+    rates = {name: rate["all"] for name, rate in found["views_per_second"].items()}
     assert set(rates) == {"ours", "compiled", "usual"}
-    assert found["times_usual"] == pytest.approx(rates["ours"] / rates["usual"], abs=0.01)
-    assert found["compiled_times_usual"] == pytest.approx(rates["compiled"] / rates["usual"], abs=0.01)
+    assert found["times_usual"]["all"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
+    assert found["compiled_times_usual"]["all"] == pytest.approx(rates["compiled"] / rates["usual"], rel=0.01)
     assert torch.get_num_threads() == threads
 
 
-def test_rates_and_shares_go_into_the_table(images, monkeypatch):
-    monkeypatch.setattr(throughput, "ROUNDS", 2)
-    found = throughput.throughput(TINY, images, torch.device("cpu"))
-    rates = found["images_per_second"]
-    assert found["share_of_limit"] == pytest.approx(rates["ours"]["median"] / rates["limit"]["median"], abs=1e-3)
+def test_rates_and_ratios_go_into_the_table(images, monkeypatch):
+    monkeypatch.setattr(turns, "SECONDS_OF_A_TURN", 0.05)
+    found = throughput.throughput(replace(TINY, epochs=30), images, torch.device("cpu"))
+    rates = {name: rate["all"] for name, rate in found["images_per_second"].items()}
+    assert set(rates) >= {"ours", "limit", "usual"}
+    assert found["share_of_limit"]["all"] == pytest.approx(rates["ours"] / rates["limit"], rel=0.01)
+    assert found["times_usual"]["all"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
     assert set(found["milliseconds_of_a_step"]) >= {"reading", "views", "forward", "backward", "optimizer"}
-    assert f"{found['share_of_limit']:.1%}" in throughput.table({"tiny": found})
+    assert f"{found['share_of_limit']['all']:.1%} (" in throughput.table({"tiny": found})
+    assert not multiprocessing.active_children()
