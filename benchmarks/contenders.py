@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,7 +21,11 @@ from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameter
 from stages.learning.barlow_twins import pretrain, weighted_barlow_twins
 from stages.learning.batches import Pictures
 from stages.learning.encoders import build_encoder, build_projector
+from stages.learning.states import States
 from stages.learning.training import compiled, mixed_precision
+
+# Does a step each time that it is asked for the next; where True is sent, it rests until it is asked again.
+Guest = Generator[None, bool | None, None]
 
 CROP_MIN, JITTER, JITTER_PROBABILITY, GREY_PROBABILITY = 0.2, (0.4, 0.4, 0.4, 0.1), 0.8, 0.1
 
@@ -98,7 +103,7 @@ class Model:
             weight.grad = None
 
 
-def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
     """(a) Forward and backward pass on a batch that is already there, endlessly, a step at a time."""
     model = Model(setting, device)
     size = setting.view_size
@@ -106,7 +111,8 @@ def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> 
     views = views.contiguous(memory_format=torch.channels_last)
     while True:
         model.backward(views)
-        yield
+        if (yield):
+            yield
 
 
 def ours(
@@ -114,32 +120,40 @@ def ours(
     images: NDArray[np.uint8],
     device: torch.device,
     scratch: Path,
-    between_steps: Callable[[], None] = lambda: None,
+    between_steps: Callable[[bool], None] = lambda busy: None,
 ) -> float:
     """(b) Pretraining as the pipeline runs it, once: images per second, with all that it does from its first step to its last.
 
-    States are kept in the empty directory `scratch`; `between_steps` is called before every step.
+    States are kept in the empty directory `scratch`; `between_steps` is called before every step, with whether one is being written.
     """
     chosen = np.random.default_rng(0).permutation(len(images))[: setting.steps * setting.batch_size]
     pictures = _Watched([(images, np.sort(chosen))], device)
-    pictures.before_batch = between_steps
-    _, _, trained = pretrain(
-        pictures,
-        encoder=setting.encoder,
-        stem=setting.stem,
-        projector=list(setting.projector),
-        views=recipe(setting.view_size),
-        epochs=setting.epochs,
-        batch_size=setting.batch_size,
-        learning_rate=0.001,
-        warmup_epochs=0,
-        weight_decay=0.0001,
-        redundancy_weight=0.01,
-        compile=setting.compile,
-        seed=0,
-        scratch=scratch,
-        keep=lambda epoch, encoder, projector: None,
-    )
+    kept: list[States] = []
+    pictures.before_batch = lambda: between_steps(bool(kept) and kept[-1].writing)
+    save = States.save
+
+    def watched(states: States, *given: object, **named: object) -> None:
+        save(states, *given, **named)
+        kept.append(states)
+
+    with mock.patch.object(States, "save", watched):
+        _, _, trained = pretrain(
+            pictures,
+            encoder=setting.encoder,
+            stem=setting.stem,
+            projector=list(setting.projector),
+            views=recipe(setting.view_size),
+            epochs=setting.epochs,
+            batch_size=setting.batch_size,
+            learning_rate=0.001,
+            warmup_epochs=0,
+            weight_decay=0.0001,
+            redundancy_weight=0.01,
+            compile=setting.compile,
+            seed=0,
+            scratch=scratch,
+            keep=lambda epoch, encoder, projector: None,
+        )
     return float(trained.cost["images_per_second"])
 
 
@@ -153,12 +167,12 @@ class _Watched(Pictures):
         return super().batch(chosen, ahead)
 
 
-def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
     """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores; endlessly, a step at a time."""
     return _loaded(_Pictures(images, _Twice(usual_transform(setting.view_size))), setting, device)
 
 
-def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Iterator[None]:
+def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
     """(d) The same with lightly's transform for SimCLR, of the same strengths, and its data set."""
     from lightly.data import LightlyDataset
     from lightly.transforms import SimCLRTransform
@@ -203,8 +217,8 @@ class _Twice:
         return [self._transform(picture), self._transform(picture)]
 
 
-def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Iterator[None]:
-    """Training on what a DataLoader brings. Its workers stand still while others have their turn."""
+def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Guest:
+    """Training on what a DataLoader brings. While it rests its workers stand still."""
     model = Model(setting, device)
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
     endless = RandomSampler(data, replacement=True, num_samples=2**40)
@@ -224,9 +238,10 @@ def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Iterator[N
             model.loss(views).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            _signal(workers, signal.SIGSTOP)
-            yield
-            _signal(workers, signal.SIGCONT)
+            if (yield):
+                _signal(workers, signal.SIGSTOP)
+                yield
+                _signal(workers, signal.SIGCONT)
     finally:
         _signal(workers, signal.SIGCONT)
 

@@ -15,11 +15,12 @@ import importlib.util
 import json
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import date
@@ -35,7 +36,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from benchmarks.contenders import Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
+from benchmarks.contenders import Guest, Setting, lightly, limit, ours, parts_of_a_step, recipe, usual, usual_transform
 from benchmarks.growth import GROWTH_OF_IMAGES
 from benchmarks.turns import Turns, in_turn, rate, ratio
 from stages.files import write_json
@@ -79,7 +80,7 @@ def throughput(setting: Setting, images: NDArray[np.uint8], device: torch.device
     with ExitStack() as stack:
         working = {name: stack.enter_context(closing(make(setting, images, device))) for name, make in guests.items()}
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
-        turns = Turns("ours", setting.steps, working, device)
+        turns = Turns("ours", working, device)
         ours(setting, images, device, Path(scratch), turns.between_steps)
         taken = turns.finish()
     return {
@@ -102,17 +103,19 @@ def views_alone(images: NDArray[np.uint8], size: int = 64, batch_size: int = 64)
     batches = np.array(images[: 8 * batch_size]).reshape(-1, batch_size, *images.shape[1:])
     generator, transform = torch.Generator().manual_seed(0), usual_transform(size)
 
-    def batched(change_all: Callable[..., Tensor]) -> Iterator[None]:
+    def batched(change_all: Callable[..., Tensor]) -> Guest:
         for batch in cycle(map(torch.from_numpy, batches)):
             drawn = draw_view_parameters(2 * batch_size, *batch.shape[1:3], recipe(size), generator)
             make_views(batch, drawn, size, change_all)
-            yield
+            if (yield):
+                yield
 
-    def one_at_a_time() -> Iterator[None]:
+    def one_at_a_time() -> Guest:
         for batch in cycle([Image.fromarray(image) for image in batch] for batch in batches):
             for picture in batch:
                 transform(picture), transform(picture)
-            yield
+            if (yield):
+                yield
 
     contenders = {
         "ours": batched(crop_and_colour),
@@ -170,9 +173,9 @@ def table(results: dict) -> str:
     rows = [
         [
             part,
-            *(_with_interval(result["images_per_second"].get(name), "{:,.1f}") for name in CONTENDERS),
-            _with_interval(result["share_of_limit"], "{:.1%}"),
-            _with_interval(result["times_usual"], "{:.2f}"),
+            *(_shown(result["images_per_second"].get(name), "{:,.1f}") for name in CONTENDERS),
+            _shown(result["share_of_limit"], "{:.1%}"),
+            _shown(result["times_usual"], "{:.2f}"),
         ]
         for part, result in results.items()
         if "share_of_limit" in result
@@ -181,7 +184,7 @@ def table(results: dict) -> str:
     return tabulate(rows, heads, tablefmt="github")
 
 
-def _with_interval(values: dict[str, float] | None, form: str) -> str:
+def _shown(values: dict[str, float] | None, form: str) -> str:
     return "{} ({} to {})".format(*(form.format(value) for value in values.values())) if values else ""
 
 
@@ -189,6 +192,9 @@ def main() -> None:
     device = pick_device()
     settings = GPU if device.type == "cuda" else CPU
     keep_freed_memory()
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # So that workers that rest are not left behind.
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",
         description=__doc__,

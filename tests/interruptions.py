@@ -77,7 +77,7 @@ class Interruptions:
             how much was done twice; empty where the run was over before.
 
         Raises:
-            AssertionError: other bytes came out, two processes trained at a time, or more than an epoch was done twice.
+            AssertionError: other bytes came out, two processes trained at a time, or more than two epochs were done twice.
         """
         self.record.unlink(missing_ok=True)
         self.clone("git", "checkout", "-q", "params.yaml")

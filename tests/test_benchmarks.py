@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,10 +40,16 @@ def test_workers_stand_still_while_others_have_their_turn(images):
     with closing(contenders.usual(TINY, images, torch.device("cpu"))) as work:
         next(work)
         workers = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
-        deadline = time.monotonic() + 5
-        while not all(worker.status() == psutil.STATUS_STOPPED for worker in workers):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert workers
+        for _ in range(2):
+            work.send(True)
+            deadline = time.monotonic() + 5
+            while not all(worker.status() == psutil.STATUS_STOPPED for worker in workers):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            for _ in range(5):
+                next(work)
+            assert not any(worker.status() == psutil.STATUS_STOPPED for worker in workers)
 
 
 def test_what_is_compiled_takes_step_after_step(images, tmp_path):
@@ -60,22 +67,48 @@ def test_every_step_of_the_host_is_in_one_turn_and_guests_follow_each(monkeypatc
     monkeypatch.setattr(turns, "now", lambda device: clock.seconds)
     monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
 
-    def guest():
+    def guest(name):
         while True:
             clock.seconds += 0.375
-            yield
+            order.append(name)
+            if (yield):
+                order.append(f"{name} rests")
+                yield
 
-    taking = turns.Turns("host", 8, {"guest": guest()}, torch.device("cpu"))
-    for _ in range(11):
-        taking.between_steps()
+    order = []
+    taking = turns.Turns("host", {"one": guest("one"), "other": guest("other")}, torch.device("cpu"))
+    for step in range(15):
+        taking.between_steps(busy=step == 12)
         clock.seconds += 0.25
+        order.append("host")
     found = taking.finish()
-    assert found["host"].tolist() == [[5, 1.25], [2, 0.5]], (
-        "four steps are left out, and the fifth does not end with an epoch"
-    )
-    assert found["guest"].tolist() == [[3, 1.125]] * 2
-    alone = turns.in_turn({"guest": guest(), "other": guest()}, 2, torch.device("cpu"))
+    first, second = ([name] * 3 + [f"{name} rests"] for name in ("one", "other"))
+    rounds = [
+        ["host"] * 4,
+        first,
+        second,
+        ["host"] * 4,
+        second,
+        first,
+        ["host"] * 5,
+        first,
+        second,
+        ["host"] * 2,
+        second,
+        first,
+    ]
+    assert order == list(chain.from_iterable(rounds)), "the turn does not end while the host is busy"
+    assert found["host"].tolist() == [[5, 1.25], [2, 0.5]], "two rounds are left out"
+    assert found["one"].tolist() == found["other"].tolist() == [[3, 1.125]] * 2
+    alone = turns.in_turn({"one": guest("one"), "other": guest("other")}, 2, torch.device("cpu"))
     assert {name: found.tolist() for name, found in alone.items()} == dict.fromkeys(alone, [[3, 1.125]] * 2)
+
+
+def test_a_host_that_is_done_too_soon_is_an_error():
+    taking = turns.Turns("host", {}, torch.device("cpu"))
+    taking.between_steps()
+    with pytest.raises(ValueError, match="take more epochs"):
+        taking.finish()
 
 
 def test_what_slows_a_round_down_is_no_difference():
@@ -86,8 +119,8 @@ def test_what_slows_a_round_down_is_no_difference():
     assert found["low"] < 2 < found["high"]
     assert found["high"] - found["low"] < 0.03
     speed = turns.rate(slow, 64)
-    assert speed["all"] == pytest.approx(64 * slow[:, 0].sum() / slow[:, 1].sum(), abs=0.1)
-    assert speed["low"] < speed["all"] < speed["high"]
+    assert speed["value"] == pytest.approx(64 * slow[:, 0].sum() / slow[:, 1].sum(), abs=0.1)
+    assert speed["low"] < speed["value"] < speed["high"]
 
 
 def test_the_usual_views_are_those_of_the_recipe():
@@ -109,20 +142,20 @@ def test_views_are_compared_one_core_each(images, monkeypatch):
     monkeypatch.setattr(throughput, "ROUNDS_OF_VIEWS", 3)
     threads = torch.get_num_threads()
     found = throughput.views_alone(images, size=16, batch_size=5)
-    rates = {name: rate["all"] for name, rate in found["views_per_second"].items()}
+    rates = {name: rate["value"] for name, rate in found["views_per_second"].items()}
     assert set(rates) == {"ours", "compiled", "usual"}
-    assert found["times_usual"]["all"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
-    assert found["compiled_times_usual"]["all"] == pytest.approx(rates["compiled"] / rates["usual"], rel=0.01)
+    assert found["times_usual"]["value"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
+    assert found["compiled_times_usual"]["value"] == pytest.approx(rates["compiled"] / rates["usual"], rel=0.01)
     assert torch.get_num_threads() == threads
 
 
 def test_rates_and_ratios_go_into_the_table(images, monkeypatch):
     monkeypatch.setattr(turns, "SECONDS_OF_A_TURN", 0.05)
-    found = throughput.throughput(replace(TINY, epochs=30), images, torch.device("cpu"))
-    rates = {name: rate["all"] for name, rate in found["images_per_second"].items()}
+    found = throughput.throughput(replace(TINY, epochs=12), images, torch.device("cpu"))
+    rates = {name: rate["value"] for name, rate in found["images_per_second"].items()}
     assert set(rates) >= {"ours", "limit", "usual"}
-    assert found["share_of_limit"]["all"] == pytest.approx(rates["ours"] / rates["limit"], rel=0.01)
-    assert found["times_usual"]["all"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
+    assert found["share_of_limit"]["value"] == pytest.approx(rates["ours"] / rates["limit"], rel=0.01)
+    assert found["times_usual"]["value"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
     assert set(found["milliseconds_of_a_step"]) >= {"reading", "views", "forward", "backward", "optimizer"}
-    assert f"{found['share_of_limit']['all']:.1%} (" in throughput.table({"tiny": found})
+    assert f"{found['share_of_limit']['value']:.1%} (" in throughput.table({"tiny": found})
     assert not multiprocessing.active_children()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -201,6 +201,21 @@ def test_a_state_that_cannot_be_written_is_an_error_when_the_next_is_due_or_at_t
             states.save(1, {})
         with pytest.raises(OSError, match="no space"):
             states.save(2, {}, last=last)
+
+
+def test_a_state_that_was_lost_is_said_where_something_else_ends_the_training(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr("stages.learning.states.write_bytes", fail)
+    _, states = _states(tmp_path)
+    with suppress(KeyboardInterrupt), states:
+        states.save(1, {})
+        raise KeyboardInterrupt
+    assert "the last state could not be written: no space" in capsys.readouterr().err
+    with suppress(KeyboardInterrupt), _states(tmp_path)[1]:
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""
 
 
 def test_the_newest_state_is_the_one_of_the_last_step_whatever_the_clock_says(tmp_path):

@@ -48,8 +48,16 @@ class States:
     def __enter__(self) -> "States":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         self._writer.shutdown()
+        lost = self._writing.exception() if self._writing else None
+        if lost is not None and lost is not error:
+            print(f"{self._directory}: the last state could not be written: {lost}", file=sys.stderr, flush=True)
+
+    @property
+    def writing(self) -> bool:
+        """Whether a state is being written just now."""
+        return self._writing is not None and not self._writing.done()
 
     def due(self, complete: bool) -> bool:
         """Whether to save now: where a stretch of steps has just been completed, and after five minutes anyway."""
