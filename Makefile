@@ -1,12 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup repro test bench verify clean-scratch lock
+.PHONY: help setup repro check test test-fast bench verify clean-scratch lock
 
-help:  ## what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: .venv/installed  ## .venv from the lock file
+setup: .venv/installed  ## install everything into .venv from the lock file
 
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
@@ -18,19 +18,28 @@ repro: setup  ## run what has changed, then show the comparison
 	$(BIN)/dvc repro
 	@echo
 	@cat plots/comparison.md
-	@echo "Pictures: plots/*.png    Numbers: metrics/    Weights: models/    Charts: $(BIN)/dvc plots show"
+	@echo "Figures: plots/*.png    Metrics: metrics/    Weights: models/    Charts: $(BIN)/dvc plots show"
 
-test: setup  ## run every test, two files at a time
+check: setup  ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: setup  ## run all tests, two files at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-bench: setup  ## measure how fast pretraining is here, into benchmarks/results/
+test-fast: setup  ## run the tests that need no pipeline run
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+bench: setup  ## measure the speed of pretraining on this machine, into benchmarks/results/
 	$(BIN)/python -m benchmarks.throughput
 
-verify: setup  ## check that data and weights are the bytes that dvc.lock recorded
+verify: setup  ## check data and weights against the checksums in dvc.lock
 	$(BIN)/python -m stages.verify
 
-clean-scratch: setup  ## show and remove what interrupted runs left to go on from
+clean-scratch: setup  ## show and remove checkpoints of interrupted runs
 	$(BIN)/python -m stages.clean_scratch
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group test pyproject.toml -o requirements.lock
+	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --group test pyproject.toml -o requirements.lock

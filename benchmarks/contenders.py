@@ -1,12 +1,14 @@
-"""The ways of feeding a model that are held against each other."""
+"""The ways of feeding a model that are compared."""
 
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 from unittest import mock
 
 import numpy as np
@@ -17,34 +19,37 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
-from stages.learning.barlow_twins import pretrain, weighted_barlow_twins
-from stages.learning.batches import Pictures
-from stages.learning.encoders import build_encoder, build_projector
-from stages.learning.states import States
-from stages.learning.training import compiled, mixed_precision
+from benchmarks.interleaver import Contender
+from stages.images.views import ViewRecipe
+from stages.losses.barlow_twins import barlow_twins_loss
+from stages.methods.barlow_twins import pretrain
+from stages.models.batches import ImagePool
+from stages.models.device import autocast
+from stages.models.encoders import build_encoder, build_projector
+from stages.pipeline.params import EncoderChoice, Pretrain
+from stages.training.checkpointer import Checkpointer
+from stages.training.compilation import compiled
 
-# Does a step each time that it is asked for the next; where True is sent, it rests until it is asked again.
-Guest = Generator[None, bool | None, None]
-
-CROP_MIN, JITTER, JITTER_PROBABILITY, GREY_PROBABILITY = 0.2, (0.4, 0.4, 0.4, 0.1), 0.8, 0.1
+CROP_MIN, JITTER, JITTER_PROBABILITY, GREYSCALE_PROBABILITY = 0.2, (0.4, 0.4, 0.4, 0.1), 0.8, 0.1
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained; the same for all.
+    """What is trained, the same for all contenders.
 
     Attributes:
-        encoder, stem, projector: of the model.
-        view_size: in pixels.
-        batch_size: images in a step; twice as many views.
-        steps: of an epoch, after which pretraining keeps its state.
-        epochs: of pretraining.
-        compile: whether the model, and our views, are compiled; nothing of that is timed.
+        encoder: Name of the encoder.
+        stem: Name of the encoder's stem.
+        projector: Widths of the projector's layers.
+        view_size: Height and width of a view in pixels.
+        batch_size: Number of images in a step; there are twice as many views.
+        steps: Number of steps in an epoch, after which pretraining saves its state.
+        epochs: Number of epochs of pretraining.
+        compile: Whether the model, and the views of the pipeline, are compiled; the time for that is not counted.
     """
 
-    encoder: str = "narrow"
-    stem: str = "conv3_stride2"
+    encoder: Literal["narrow", "resnet18"] = "narrow"
+    stem: Literal["conv3_stride2", "conv3_pool"] = "conv3_stride2"
     projector: tuple[int, ...] = (256, 256)
     view_size: int = 64
     batch_size: int = 64
@@ -53,126 +58,135 @@ class Setting:
     compile: bool = False
 
 
-def recipe(size: int) -> ViewRecipe:
-    """Crop, flip, jitter and greyscale, as many do for small images."""
-    strengths = dict(zip(("brightness", "contrast", "saturation", "hue"), JITTER, strict=True))
+def pipeline_recipe(size: int) -> ViewRecipe:
+    """Return a recipe of crop, flip, jitter and greyscale, as is common for small images."""
+    brightness, contrast, saturation, hue = JITTER
     return ViewRecipe(
         size,
         CROP_MIN,
         flip=True,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
         jitter_probability=JITTER_PROBABILITY,
-        greyscale_probability=GREY_PROBABILITY,
-        **strengths,
+        greyscale_probability=GREYSCALE_PROBABILITY,
     )
 
 
-def usual_transform(size: int) -> transforms.Compose:
-    """The same views by torchvision, from one PIL image at a time."""
+def torchvision_transform(size: int) -> transforms.Compose:
+    """Return torchvision's transform that makes the same views from one PIL image at a time."""
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(size, (CROP_MIN, 1.0)),
             transforms.RandomHorizontalFlip(),
             transforms.RandomApply([transforms.ColorJitter(*JITTER)], JITTER_PROBABILITY),
-            transforms.RandomGrayscale(GREY_PROBABILITY),
+            transforms.RandomGrayscale(GREYSCALE_PROBABILITY),
             transforms.ToTensor(),
         ]
     )
 
 
-class Model:
-    """An encoder with its projector, and the loss of two views."""
+class TwinModel:
+    """An encoder with its projector, and the loss of two views.
+
+    Attributes:
+        weights: All parameters that are trained.
+    """
 
     def __init__(self, setting: Setting, device: torch.device) -> None:
-        self.device = device
-        self.encoder = build_encoder(setting.encoder, setting.stem).to(device)
-        self.projector = build_projector(self.encoder.width, list(setting.projector)).to(device)
-        self.weights = [*self.encoder.parameters(), *self.projector.parameters()]
-        self._precision = mixed_precision(device)
-        embed = nn.Sequential(self.encoder, self.projector)
-        self._embed = compiled(embed) if setting.compile else embed
+        encoder = build_encoder(setting.encoder, setting.stem).to(device)
+        projector = build_projector(encoder.width, list(setting.projector)).to(device)
+        self.weights = [*encoder.parameters(), *projector.parameters()]
+        self._autocast = autocast(device)
+        embed = nn.Sequential(encoder, projector)
+        self._embed: Callable[[Tensor], Tensor] = compiled(embed) if setting.compile else embed
 
     def loss(self, views: Tensor) -> Tensor:
-        """Of (2 B, 3, H, W) views, first and second one after another."""
-        with self._precision:
+        """Return the loss of (2 B, 3, H, W) views, of which i and B + i are of the same image."""
+        with self._autocast:
             first, second = self._embed(views).float().chunk(2)
-        return torch.stack(list(weighted_barlow_twins(first, second, 0.01).values())).sum()
-
-    def backward(self, views: Tensor) -> None:
-        self.loss(views).backward()
-        for weight in self.weights:
-            weight.grad = None
+        return torch.stack(list(barlow_twins_loss(first, second, 0.01).values())).sum()
 
 
-def limit(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
-    """(a) Forward and backward pass on a batch that is already there, endlessly, a step at a time."""
-    model = Model(setting, device)
-    size = setting.view_size
-    views = torch.rand(2 * setting.batch_size, 3, size, size, device=device)
-    views = views.contiguous(memory_format=torch.channels_last)
+def model_only(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Contender:
+    """(a) Forward and backward pass on a batch that is already on the device, without end."""
+    model = TwinModel(setting, device)
+    shape = (2 * setting.batch_size, 3, setting.view_size, setting.view_size)
+    views = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
     while True:
-        model.backward(views)
+        model.loss(views).backward()
+        for weight in model.weights:
+            weight.grad = None
         if (yield):
             yield
 
 
-def ours(
+def pipeline(
     setting: Setting,
     images: NDArray[np.uint8],
     device: torch.device,
     scratch: Path,
-    between_steps: Callable[[bool], None] = lambda busy: None,
+    before_step: Callable[[bool], None] = lambda busy: None,
 ) -> float:
-    """(b) Pretraining as the pipeline runs it, once: images per second, with all that it does from its first step to its last.
+    """(b) Pretrain once as the pipeline does.
 
-    States are kept in the empty directory `scratch`; `between_steps` is called before every step, with whether one is being written.
+    Args:
+        setting: What is trained.
+        images: (N, H, W, 3) images, from which as many as an epoch has are drawn.
+        device: Device to train on.
+        scratch: Empty directory for checkpoints.
+        before_step: Function that is called before every step, with whether a checkpoint is being written at the time.
+
+    Returns:
+        Images per second, with all that is done from the first step to the last.
     """
     chosen = np.random.default_rng(0).permutation(len(images))[: setting.steps * setting.batch_size]
-    pictures = _Watched([(images, np.sort(chosen))], device)
-    kept: list[States] = []
-    pictures.before_batch = lambda: between_steps(bool(kept) and kept[-1].writing)
-    save = States.save
+    pool = _WatchedPool([(images, np.sort(chosen))], device)
+    saving: list[Checkpointer] = []
+    save = Checkpointer.save
 
-    def watched(states: States, *given: object, **named: object) -> None:
-        save(states, *given, **named)
-        kept.append(states)
+    def watched_save(checkpointer: Checkpointer, step: int, *, last: bool = False) -> None:
+        save(checkpointer, step, last=last)
+        saving[:] = [checkpointer]
 
-    with mock.patch.object(States, "save", watched):
-        _, _, trained = pretrain(
-            pictures,
-            encoder=setting.encoder,
-            stem=setting.stem,
-            projector=list(setting.projector),
-            views=recipe(setting.view_size),
-            epochs=setting.epochs,
-            batch_size=setting.batch_size,
-            learning_rate=0.001,
-            warmup_epochs=0,
-            weight_decay=0.0001,
-            redundancy_weight=0.01,
-            compile=setting.compile,
-            seed=0,
-            scratch=scratch,
-            keep=lambda epoch, encoder, projector: None,
-        )
-    return float(trained.cost["images_per_second"])
+    pool.before_batch = lambda: before_step(any(checkpointer.is_writing for checkpointer in saving))
+    choice, settings = EncoderChoice(name=setting.encoder, stem=setting.stem), _pretrain_section(setting)
+    with mock.patch.object(Checkpointer, "save", watched_save):
+        _, _, result = pretrain(pool, choice, pipeline_recipe(setting.view_size), settings, 0, scratch)
+    return float(result.cost["images_per_second"])
 
 
-class _Watched(Pictures):
-    """Pictures that say when a batch is asked for."""
+def _pretrain_section(setting: Setting) -> Pretrain:
+    return Pretrain(
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        learning_rate=0.001,
+        warmup_epochs=0,
+        weight_decay=0.0001,
+        projector=list(setting.projector),
+        redundancy_weight=0.01,
+        compile=setting.compile,
+        checkpoints=1,
+    )
+
+
+class _WatchedPool(ImagePool):
+    """An image pool that reports when a batch is asked for."""
 
     before_batch: Callable[[], None]
 
-    def batch(self, chosen: Tensor, ahead: Tensor | None = None) -> Tensor:
+    def batch(self, indices: Tensor, upcoming: Tensor | None = None) -> Tensor:
         self.before_batch()
-        return super().batch(chosen, ahead)
+        return super().batch(indices, upcoming)
 
 
-def usual(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
-    """(c) torchvision's transforms, one picture at a time, in as many workers as there are cores; endlessly, a step at a time."""
-    return _loaded(_Pictures(images, _Twice(usual_transform(setting.view_size))), setting, device)
+def torchvision(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Contender:
+    """(c) torchvision's transforms on one image at a time, in as many workers as there are cores, without end."""
+    return _train_on_loader(_Images(images, _TwoViews(torchvision_transform(setting.view_size))), setting, device)
 
 
-def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Guest:
+def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> Contender:
     """(d) The same with lightly's transform for SimCLR, of the same strengths, and its data set."""
     from lightly.data import LightlyDataset
     from lightly.transforms import SimCLRTransform
@@ -187,15 +201,15 @@ def lightly(setting: Setting, images: NDArray[np.uint8], device: torch.device) -
         cj_sat=saturation,
         cj_hue=hue,
         min_scale=CROP_MIN,
-        random_gray_scale=GREY_PROBABILITY,
+        random_gray_scale=GREYSCALE_PROBABILITY,
         gaussian_blur=0.0,
         normalize=None,
     )
-    return _loaded(LightlyDataset.from_torch_dataset(_Pictures(images, transform)), setting, device)
+    return _train_on_loader(LightlyDataset.from_torch_dataset(_Images(images, transform)), setting, device)
 
 
-class _Pictures(Dataset):
-    """Pictures without a label, each made into its views."""
+class _Images(Dataset[tuple[list[Tensor], int]]):
+    """Images without a label, each turned into its views."""
 
     def __init__(self, images: NDArray[np.uint8], transform: Callable[[Image.Image], list[Tensor]]) -> None:
         self._images, self._transform = images, transform
@@ -207,34 +221,23 @@ class _Pictures(Dataset):
         return self._transform(Image.fromarray(self._images[index])), 0
 
 
-class _Twice:
-    """Two views of a picture."""
+class _TwoViews:
+    """Makes two views of an image."""
 
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self._transform = transform
 
-    def __call__(self, picture: Image.Image) -> list[Tensor]:
-        return [self._transform(picture), self._transform(picture)]
+    def __call__(self, image: Image.Image) -> list[Tensor]:
+        return [self._transform(image), self._transform(image)]
 
 
-def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Guest:
-    """Training on what a DataLoader brings. While it rests its workers stand still."""
-    model = Model(setting, device)
+def _train_on_loader(data: _Images, setting: Setting, device: torch.device) -> Contender:
+    """Train on what a DataLoader brings; its workers stand still while this contender rests."""
+    model = TwinModel(setting, device)
     optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
-    endless = RandomSampler(data, replacement=True, num_samples=2**40)
-    loader = DataLoader(
-        data,
-        setting.batch_size,
-        sampler=endless,
-        num_workers=os.cpu_count() or 1,
-        pin_memory=device.type == "cuda",
-    )
-    others = set(multiprocessing.active_children())
-    batches = iter(loader)
-    workers = set(multiprocessing.active_children()) - others
-    try:
-        for batch in batches:
-            views = torch.cat(batch[0]).to(device, memory_format=torch.channels_last, non_blocking=True)
+    with _endless_batches(data, setting.batch_size, device) as (batches, workers):
+        for batch, _ in batches:
+            views = torch.cat(batch).to(device, memory_format=torch.channels_last, non_blocking=True)
             model.loss(views).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -242,50 +245,30 @@ def _loaded(data: Dataset, setting: Setting, device: torch.device) -> Guest:
                 _signal(workers, signal.SIGSTOP)
                 yield
                 _signal(workers, signal.SIGCONT)
+
+
+@contextmanager
+def _endless_batches(
+    data: _Images, batch_size: int, device: torch.device
+) -> Iterator[tuple[Iterator[tuple[list[Tensor], Tensor]], set[BaseProcess]]]:
+    """Yield the batches, without end, of a DataLoader, and its worker processes."""
+    loader = DataLoader(
+        data,
+        batch_size,
+        sampler=RandomSampler(data, replacement=True, num_samples=2**40),
+        num_workers=os.cpu_count() or 1,
+        pin_memory=device.type == "cuda",
+    )
+    others = set(multiprocessing.active_children())
+    batches = iter(loader)
+    workers = set(multiprocessing.active_children()) - others
+    try:
+        yield batches, workers
     finally:
-        _signal(workers, signal.SIGCONT)
+        _signal(workers, signal.SIGCONT)  # A worker that stands still could not be ended.
 
 
-def _signal(workers: set[multiprocessing.Process], what: signal.Signals) -> None:
+def _signal(workers: set[BaseProcess], number: signal.Signals) -> None:
     for worker in workers:
-        if worker.is_alive():
-            os.kill(worker.pid, what)
-
-
-def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def parts_of_a_step(setting: Setting, images: NDArray[np.uint8], device: torch.device) -> dict[str, float]:
-    """Where the time of a step goes: milliseconds of each part, the device being waited for after each, mean of ten steps."""
-    model, views_recipe = Model(setting, device), recipe(setting.view_size)
-    change_all = compiled(crop_and_colour) if setting.compile else crop_and_colour
-    optimizer = torch.optim.AdamW(model.weights, lr=0.001, fused=True)
-    pictures = Pictures([(images, np.arange(len(images)))], device)
-    generator = torch.Generator().manual_seed(0)
-    spent: dict[str, float] = {}
-
-    def timed(part: str, work: Callable[[], object]) -> object:
-        began = now(device)
-        result = work()
-        spent[part] = spent.get(part, 0.0) + now(device) - began
-        return result
-
-    for step in range(11):
-        if step == 1:
-            spent.clear()
-        chosen = torch.randperm(len(images), generator=generator)[: setting.batch_size]
-        batch = timed("reading", lambda chosen=chosen: pictures.batch(chosen))
-        drawn = timed(
-            "drawing parameters",
-            lambda: draw_view_parameters(2 * setting.batch_size, *images.shape[1:3], views_recipe, generator),
-        )
-        views = timed("views", lambda batch=batch, drawn=drawn: make_views(batch, drawn, setting.view_size, change_all))
-        loss = timed("forward", lambda views=views: model.loss(views))
-        timed("backward", loss.backward)
-        timed("optimizer", optimizer.step)
-        optimizer.zero_grad(set_to_none=True)
-    return {part: round(100 * seconds, 2) for part, seconds in spent.items()}
+        if worker.pid is not None and worker.is_alive():
+            os.kill(worker.pid, number)

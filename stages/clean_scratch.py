@@ -1,11 +1,11 @@
-"""Show and remove what interrupted runs have left in .scratch/; what a run at work needs stays."""
+"""Show and remove what interrupted runs left in .scratch/; what a running stage needs is kept."""
 
 import argparse
 import shutil
 from datetime import datetime
 
-from stages.files import UserError
-from stages.scratch import SCRATCH, one_writer
+from stages.pipeline.errors import UserError
+from stages.pipeline.scratch import SCRATCH, file_lock
 
 
 def main() -> None:
@@ -14,14 +14,16 @@ def main() -> None:
         if directory.name == "locks" or not any(directory.iterdir()):
             continue
         try:
-            with one_writer(directory.name, patience=0):
+            with file_lock(directory.name, patience=0):
                 files = [path.stat() for path in directory.rglob("*") if path.is_file()]
-                grown = datetime.fromtimestamp(max(file.st_mtime for file in [*files, directory.stat()])).astimezone()
-                shutil.rmtree(directory)
                 size = sum(file.st_size for file in files)
-                print(f"{size / 2**20:9,.1f} MiB  {grown:%Y-%m-%d %H:%M}  {directory}  removed")
+                changed = max(file.st_mtime for file in [*files, directory.stat()])
+                shutil.rmtree(directory)
         except UserError:
-            print(f"{directory} is kept: its run is at work")
+            print(f"{directory} is kept: its stage is still running")
+        else:
+            when = datetime.fromtimestamp(changed).astimezone()
+            print(f"{size / 2**20:9,.1f} MiB  {when:%Y-%m-%d %H:%M}  {directory}  removed")
 
 
 if __name__ == "__main__":

@@ -1,97 +1,105 @@
-"""Set the methods side by side: who wins on the same test images, by how much, and how sure that is; and write it up."""
+"""Compare the methods on the same test images, with confidence intervals, and write the report."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from stages.command import run
-from stages.files import read_array, read_json, require, write_bytes, write_json, write_text
-from stages.images.layout import open_images
-from stages.images.views import ViewRecipe
-from stages.params import Declared
-from stages.reporting.comparison import comparison_page
-from stages.reporting.figures import (
+from stages.evaluation.accuracy import describe
+from stages.evaluation.statistics import (
+    by_method,
+    class_accuracy,
+    efficiency_table,
+    labels_needed,
+    method_score,
+    paired_differences,
+)
+from stages.images.views import view_recipe
+from stages.pipeline.files import read_array, read_json, require, write_bytes, write_csv, write_json, write_text
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
+from stages.reporting.comparison import Results, comparison_page
+from stages.reporting.figures.comparison import (
     accuracy_figure,
     calibration_figure,
     class_figure,
     confusion_figure,
     curves_figure,
     efficiency_figure,
-    figure_png,
 )
-from stages.reporting.records import METHODS, describe, read_history, read_predictions, score, write_csv
-from stages.reporting.report import illustrations, report_page
-from stages.reporting.statistics import (
-    by_method,
-    calibration_error,
-    class_accuracy,
-    efficiency_table,
-    labels_needed,
-    paired_differences,
-    reliability,
-)
+from stages.reporting.figures.examples import examples_figure, views_figure
+from stages.reporting.figures.representation import components_figure, representation_figure
+from stages.reporting.figures.style import figure_png
+from stages.reporting.records import METHODS, TRAINING_TITLES, read_cost, read_history, read_predictions
+from stages.reporting.report import report_page
 
 EMBEDDINGS = Path("data/embeddings")
-DRAWN = ("comparison", "label_efficiency", "class_accuracy", "confusion", "calibration", "curves")
-TRAININGS = ("supervised", "pretrain", "fine_tune", "semi_supervised")
+VIEWED_IMAGES = 6
 
 
-def main(params: Declared) -> str:
-    images, histories = open_images(), {stage: read_history(stage) for stage in TRAININGS}
-    predictions = {method: read_predictions(method) for method in METHODS}
-    labels = {method: read_json(f"metrics/{method}.json", method)["labels"] for method in METHODS}
-    errors = {method: round(calibration_error(table), 6) for method, table in predictions.items()}
-    rows = {method: score(predictions[method], labels[method]) | {"ece": errors[method]} for method in METHODS}
-    classes = class_accuracy(predictions)
-    differences = paired_differences(predictions)
-    efficiency = efficiency_table(
-        {ratio: read_json(f"metrics/study/{ratio}.json", "study") for ratio in params.study.label_ratios}
-    )
-    needed = labels_needed(efficiency, "semi_supervised", "supervised")
-    numbers = pd.read_csv(require("plots/representation.csv", "embed"))
-
-    write_json("metrics/compare.json", rows)
-    write_csv(classes, "plots/class_accuracy.csv")
-    write_csv(by_method(efficiency), "plots/label_efficiency.csv")
-    write_text("plots/comparison.md", comparison_page(rows, differences, efficiency, needed))
-    figures = {
-        "comparison": accuracy_figure(rows),
-        "label_efficiency": efficiency_figure(efficiency),
-        "class_accuracy": class_figure(classes),
-        "confusion": confusion_figure(predictions),
-        "calibration": calibration_figure({m: reliability(t) for m, t in predictions.items()}, errors),
-        "curves": curves_figure(histories),
+def main(params: Params) -> str:
+    images = open_images()
+    results = read_results(params.study.label_ratios)
+    classes = class_accuracy(results.predictions)
+    embeddings = {
+        int(epoch): read_array(EMBEDDINGS / f"{epoch}.npy", "embed", np.float32)
+        for epoch in results.representation["epoch"]
     }
-    figures |= illustrations(
-        images,
-        {int(epoch): read_array(EMBEDDINGS / f"{epoch}.npy", "embed") for epoch in numbers["epoch"]},
-        read_array(EMBEDDINGS / "labels.npy", "embed"),
-        numbers,
-        histories["pretrain"],
-        weak=ViewRecipe(params.views.size, **params.views.weak),
-        strong=ViewRecipe(params.views.size, **params.views.strong),
-        seed=params.seed,
+    embedded_labels = read_array(EMBEDDINGS / "labels.npy", "embed", np.int64)
+    strong, weak = (view_recipe(params.views.size, section) for section in (params.views.strong, params.views.weak))
+
+    # Tables, and figures that are files of their own.
+    write_json("metrics/compare.json", results.scores)
+    write_csv(classes, "plots/class_accuracy.csv")
+    write_csv(by_method(results.efficiency), "plots/label_efficiency.csv")
+    write_text("plots/comparison.md", comparison_page(results))
+    figures = {
+        "comparison": accuracy_figure(results.scores),
+        "label_efficiency": efficiency_figure(results.efficiency),
+        "class_accuracy": class_figure(classes),
+        "confusion": confusion_figure(results.predictions),
+        "calibration": calibration_figure(results.predictions, results.scores),
+        "curves": curves_figure(results.histories),
+    }
+    pngs = {name: figure_png(figure) for name, figure in figures.items()}
+    for name, png in pngs.items():
+        write_bytes(f"plots/{name}.png", png)
+
+    # Figures that only the report shows.
+    figures = {
+        "examples": examples_figure(images.train, images.train_labels, images.classes),
+        "views": views_figure(np.array(images.unlabeled[:VIEWED_IMAGES]), strong, weak, params.seed),
+        "components": components_figure(embeddings, embedded_labels, images.classes),
+        "representation": representation_figure(results.representation, results.histories["pretrain"]),
+    }
+    pngs |= {name: figure_png(figure) for name, figure in figures.items()}
+    write_text("plots/report.html", report_page(results, images, pngs, params.flat()))
+
+    accuracies = (f"{method} {describe(score)}" for method, score in results.scores.items())
+    return f"test accuracy (95 % CI): {', '.join(accuracies)}; see plots/report.html"
+
+
+def read_results(label_ratios: list[float]) -> Results:
+    """Collect what the other stages have written, and compute the statistics of the comparison.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    predictions = {method: read_predictions(method) for method in METHODS}
+    labels = {method: int(read_json(f"metrics/{method}.json", method)["labels"]) for method in METHODS}
+    efficiency = efficiency_table({ratio: read_json(f"metrics/study/{ratio}.json", "study") for ratio in label_ratios})
+    return Results(
+        predictions=predictions,
+        scores={method: method_score(predictions[method], labels[method]) for method in METHODS},
+        differences=paired_differences(predictions),
+        efficiency=efficiency,
+        labels_needed=labels_needed(efficiency, "semi_supervised", "supervised"),
+        representation=pd.read_csv(require("plots/representation.csv", "embed")),
+        histories={stage: read_history(stage) for stage in TRAINING_TITLES},
+        costs={stage: read_cost(stage) for stage in TRAINING_TITLES},
     )
-    pictures = {name: figure_png(figure) for name, figure in figures.items()}
-    for name in DRAWN:
-        write_bytes(f"plots/{name}.png", pictures[name])
-    write_text(
-        "plots/report.html",
-        report_page(
-            images,
-            predictions,
-            rows,
-            differences,
-            efficiency,
-            needed,
-            numbers,
-            costs={stage: read_json(f"metrics/cost/{stage}.json", stage) for stage in TRAININGS},
-            parameters=params.everything(),
-            pictures=pictures,
-        ),
-    )
-    return ", ".join(f"{method} {describe(row)}" for method, row in rows.items()) + "; plots/report.html tells it all"
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run_stage(main, __doc__)

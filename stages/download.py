@@ -5,32 +5,35 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.command import run
-from stages.images.folder import read_folder
-from stages.images.layout import open_images
-from stages.images.shapes import make_shapes
-from stages.images.stl10 import find_archive, unpack_stl10
-from stages.params import Declared
+from stages.images.sources.folder import read_folder
+from stages.images.sources.shapes import make_shapes
+from stages.images.sources.stl10 import find_archive, unpack_stl10
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
 
 IMAGES = "data/images"
 SCRATCH = Path(".scratch/download")
 
 
-def main(params: Declared) -> str:
+def main(params: Params) -> str:
     dataset = params.dataset
     if dataset.source == "shapes":
         make_shapes(IMAGES, dataset.image_size, np.random.default_rng(params.seed))
     elif dataset.source == "folder":
+        assert dataset.path, "the check of the parameters refuses a folder without a path"
         read_folder(dataset.path, dataset.image_size, IMAGES)
     else:
         unpack_stl10(find_archive(dataset.path, dataset.url, dataset.md5, SCRATCH), IMAGES)
         shutil.rmtree(SCRATCH, ignore_errors=True)
+
     images = open_images(IMAGES)
+    height, width = images.train.shape[1:3]
     return (
         f"{len(images.train):,} training, {len(images.test):,} test and {len(images.unlabeled):,} unlabelled images "
-        f"of {images.train.shape[1]}x{images.train.shape[2]} pixels in {len(images.classes)} classes"
+        f"of {height}x{width} pixels in {len(images.classes)} classes"
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run_stage(main, __doc__)

@@ -1,19 +1,19 @@
-"""Decide which training labels are visible: data/labeled.npy, stratified, a smaller ratio inside a larger one."""
+"""Decide which training labels are visible: data/labeled.npy, stratified by class, and nested between label ratios."""
 
-from stages.command import run
-from stages.files import write_array
-from stages.images.layout import open_images
 from stages.images.subsets import draw_labeled
-from stages.params import Declared
+from stages.pipeline.files import write_array
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
 
 
-def main(params: Declared) -> str:
+def main(params: Params) -> str:
     images = open_images()
     labels = images.train_labels
-    visible = draw_labeled(labels, params.label_ratio, params.seed, images.folds)
-    write_array("data/labeled.npy", visible)
-    return f"{len(visible):,} of {len(labels):,} training labels are visible"
+    labeled = draw_labeled(labels, params.label_ratio, params.seed, images.folds)
+    write_array("data/labeled.npy", labeled)
+    return f"{len(labeled):,} of {len(labels):,} training labels are visible"
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run_stage(main, __doc__)

@@ -5,81 +5,81 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stages.command import run
-from stages.files import UserError, read_array, replacing, write_array, write_json
-from stages.images.layout import open_images
-from stages.images.views import ViewRecipe
-from stages.learning import processes
-from stages.learning.barlow_twins import pretrain, shown_correlation
-from stages.learning.batches import Pictures, pick_device
-from stages.learning.checkpoints import save_encoder, save_projector
-from stages.learning.encoders import Encoder
-from stages.learning.representation import LOOKED_AT, check_collapse
-from stages.learning.schedules import checkpoint_epochs
-from stages.learning.states import read_state, write_state
-from stages.learning.training import machine
-from stages.params import Declared
-from stages.reporting.results import collapse_warning, record_training
+from stages.evaluation.collapse import COLLAPSE_CHECK_IMAGES, check_collapse, collapse_warning
+from stages.images.views import view_recipe
+from stages.methods.barlow_twins import checkpoint_epochs, pretrain, shown_correlation
+from stages.models import distributed
+from stages.models.batches import ImagePool
+from stages.models.checkpoints import save_encoder, save_projector
+from stages.models.device import machine_fingerprint, pick_device
+from stages.models.encoders import Encoder
+from stages.pipeline.errors import UserError
+from stages.pipeline.files import atomic_write, read_array, write_array, write_json
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
+from stages.training.checkpointer import load_state, save_state
+from stages.training.loop import record_training
+
+_TERMS = ("loss", "invariance", "redundancy")
 
 
-def main(params: Declared, scratch: Path) -> str:
-    images, sample = open_images(), read_array("data/unlabeled.npy", "sample")
-    views = ViewRecipe(params.views.size, **params.views.strong)
-    settings = dict(**params.pretrain)
-    kept = checkpoint_epochs(settings["epochs"], settings.pop("checkpoints"))
-    with processes.joined():
-        pictures = Pictures([(images.unlabeled, sample)], pick_device())
-        looked_at = pictures.first(LOOKED_AT)
+def main(params: Params, scratch: Path) -> str:
+    images, sample = open_images(), read_array("data/unlabeled.npy", "sample", np.int64)
+    views, settings = view_recipe(params.views.size, params.views.strong), params.pretrain
+    epochs = checkpoint_epochs(settings.epochs, settings.checkpoints)
+    with distributed.process_group():
+        pool = ImagePool([(images.unlabeled, sample)], pick_device())
+        shown_images = pool.first(COLLAPSE_CHECK_IMAGES)
 
         def keep(epoch: int, encoder: Encoder, projector: nn.Sequential) -> None:
-            if epoch in kept:
-                shown = shown_correlation(encoder, projector, looked_at, views, params.seed)
-                checkpoint = {"encoder": encoder.state_dict(), "correlation": torch.from_numpy(shown)}
-                write_state(scratch / "checkpoints", str(epoch), checkpoint)
+            if epoch in epochs:
+                correlation = shown_correlation(encoder, projector, shown_images, views, params.seed)
+                checkpoint = {"encoder": encoder.state_dict(), "correlation": torch.from_numpy(correlation)}
+                save_state(scratch / "checkpoints", str(epoch), checkpoint)
 
-        encoder, projector, trained = pretrain(
-            pictures,
-            encoder=params.encoder.name,
-            stem=params.encoder.stem,
-            views=views,
-            seed=params.seed,
-            scratch=scratch,
-            keep=keep,
-            **settings,
-        )
-        if not processes.is_first():
+        encoder, projector, result = pretrain(pool, params.encoder, views, settings, params.seed, scratch, keep)
+        if not distributed.is_main_process():
             return ""
-    checkpoints = {epoch: _read_checkpoint(scratch, epoch) for epoch in kept}
-    with replacing("models/pretrain") as directory:
+
+    # Only now are all checkpoints complete: they replace those of an earlier run together.
+    checkpoints = {epoch: _load_checkpoint(scratch, epoch) for epoch in epochs}
+    with atomic_write("models/pretrain") as directory:
         directory.mkdir()
-        for epoch, checkpoint in checkpoints.items():
-            encoder.load_state_dict(checkpoint["encoder"])
+        for epoch, (weights, _) in checkpoints.items():
+            encoder.load_state_dict(weights)
             save_encoder(encoder, directory / f"{epoch}.safetensors")
-        save_projector(projector, encoder.width, settings["projector"], directory / "projector.safetensors")
-        shown = [checkpoint["correlation"].numpy() for checkpoint in checkpoints.values()]
-        write_array(directory / "cross_correlation.npy", np.stack(shown))
-    record_training("pretrain", trained)
-    state = check_collapse(encoder, looked_at, params.views.size)
-    last = {term: round(trained.history[-1][term], 6) for term in ("loss", "invariance", "redundancy")}
-    write_json("metrics/pretrain.json", last | state)
+        save_projector(projector, encoder.width, settings.projector, directory / "projector.safetensors")
+        correlations = np.stack([correlation.numpy() for _, correlation in checkpoints.values()])
+        write_array(directory / "cross_correlation.npy", correlations)
+
+    record_training("pretrain", result)
+    collapse = check_collapse(encoder, shown_images, params.views.size)
+    first, last = result.history[0], result.history[-1]
+    write_json("metrics/pretrain.json", {term: round(last[term], 6) for term in _TERMS} | collapse)
     return (
-        f"loss {trained.history[0]['loss']:.3f} in the first epoch, {trained.history[-1]['loss']:.3f} in the last of "
-        f"{len(trained.history)}, {trained.cost['images_per_second']:,.0f} images/s; {len(kept)} checkpoints kept{collapse_warning(state)}"
+        f"loss {first['loss']:.3f} in the first epoch, {last['loss']:.3f} in the last of {len(result.history)}, "
+        f"{result.cost['images_per_second']:,.0f} images/s; {len(epochs)} checkpoints kept{collapse_warning(collapse)}"
     )
 
 
-def _read_checkpoint(scratch: Path, epoch: int) -> dict:
-    """What `keep` wrote after an epoch; where it is damaged or gone, nothing is kept, so that the next run begins anew."""
+def _load_checkpoint(scratch: Path, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Load the encoder's weights and the cross-correlation after an epoch.
+
+    Raises:
+        UserError: The file is damaged or missing. Nothing is kept, so that the next run starts from the beginning.
+    """
     for path in (scratch / "checkpoints").glob(f"{epoch}-*.pt"):
-        if (checkpoint := read_state(path)) is not None:
-            return checkpoint
+        if (checkpoint := load_state(path)) is not None:
+            return checkpoint["encoder"], checkpoint["correlation"]
     shutil.rmtree(scratch)
     raise UserError(
-        f"{scratch} no longer held the encoder after epoch {epoch} as it was written, and was removed: run again, which pretrains from the start"
+        f"{scratch} no longer held the encoder after epoch {epoch} intact, and was removed: "
+        "run again, which pretrains from the start"
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, machine=machine, together=True)
+    run_stage(main, __doc__, fingerprint=machine_fingerprint, all_processes=True)

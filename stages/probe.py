@@ -1,29 +1,32 @@
-"""Fit a linear classifier to the frozen features of the visible images."""
+"""Fit a linear classifier to the frozen features of the labelled images."""
 
-from stages.command import run
-from stages.files import read_array
-from stages.images.layout import open_images
-from stages.images.views import ViewRecipe
-from stages.learning.batches import pick_device, visible_images
-from stages.learning.checkpoints import epoch_checkpoints, load_encoder
-from stages.learning.linear_probe import train_probe
-from stages.params import Declared
-from stages.reporting.results import record_classifier
+import numpy as np
+
+from stages.evaluation.results import record_classifier
+from stages.images.views import view_recipe
+from stages.methods.linear_probe import train_probe
+from stages.models.batches import visible_images
+from stages.models.checkpoints import epoch_checkpoints, load_encoder
+from stages.models.device import pick_device
+from stages.pipeline.files import read_array
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
 
 
-def main(params: Declared) -> str:
-    images, labeled = open_images(), read_array("data/labeled.npy", "label")
-    model, fitted = train_probe(
-        load_encoder(epoch_checkpoints("models/pretrain")[-1][1]),
-        *visible_images(images, labeled, pick_device()),
-        recipe=ViewRecipe(params.views.size, **params.views.weak),
-        seed=params.seed,
-        **params.probe,
+def main(params: Params) -> str:
+    images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
+    _, last_checkpoint = epoch_checkpoints("models/pretrain")[-1]
+    model, probe = train_probe(
+        load_encoder(last_checkpoint),
+        visible_images(images, labeled, pick_device()),
+        view_recipe(params.views.size, params.views.weak),
+        params.probe,
+        params.seed,
     )
-    return record_classifier(
-        "probe", model, images, len(labeled), params.views.size, strength=fitted.strength, folds=fitted.folds
-    )
+    size = params.views.size
+    return record_classifier("probe", model, images, len(labeled), size, C=probe.C, folds=probe.folds)
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run_stage(main, __doc__)

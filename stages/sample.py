@@ -1,18 +1,18 @@
 """Draw the unlabelled subset that pretraining sees: data/unlabeled.npy, indices rather than copies."""
 
-from stages.command import run
-from stages.files import write_array
-from stages.images.layout import open_images
 from stages.images.subsets import draw_unlabeled
-from stages.params import Declared
+from stages.pipeline.files import write_array
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
 
 
-def main(params: Declared) -> str:
+def main(params: Params) -> str:
     available = len(open_images().unlabeled)
-    chosen = draw_unlabeled(available, params.unlabeled.size, params.seed)
-    write_array("data/unlabeled.npy", chosen)
-    return f"{len(chosen):,} of {available:,} unlabelled images"
+    sample = draw_unlabeled(available, params.unlabeled.size, params.seed)
+    write_array("data/unlabeled.npy", sample)
+    return f"{len(sample):,} of {available:,} unlabelled images"
 
 
 if __name__ == "__main__":
-    run(main, __doc__)
+    run_stage(main, __doc__)

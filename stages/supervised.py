@@ -1,32 +1,36 @@
-"""Train the baseline: a classifier from scratch on the visible labels alone."""
+"""Train the baseline: a classifier from random weights on the visible labels alone."""
 
 from pathlib import Path
 
-from stages.command import run
-from stages.files import read_array
-from stages.images.layout import open_images
-from stages.images.views import ViewRecipe
-from stages.learning.batches import pick_device, visible_images
-from stages.learning.supervised import new_classifier, train_supervised
-from stages.learning.training import machine
-from stages.params import Declared
-from stages.reporting.results import record_classifier, record_training
+import numpy as np
+
+from stages.evaluation.results import record_classifier
+from stages.images.views import view_recipe
+from stages.methods.supervised import train_supervised
+from stages.models.batches import visible_images
+from stages.models.device import machine_fingerprint, pick_device
+from stages.models.encoders import build_classifier
+from stages.pipeline.files import read_array
+from stages.pipeline.image_set import open_images
+from stages.pipeline.params import Params
+from stages.pipeline.runner import run_stage
+from stages.training.loop import record_training
 
 
-def main(params: Declared, scratch: Path) -> str:
-    images, labeled = open_images(), read_array("data/labeled.npy", "label")
-    model, trained = train_supervised(
-        new_classifier(params.encoder.name, params.encoder.stem, len(images.classes), params.seed),
-        *visible_images(images, labeled, pick_device()),
-        section="supervised",
-        views=ViewRecipe(params.views.size, **params.views.strong),
-        seed=params.seed,
-        scratch=scratch,
-        **params.supervised,
+def main(params: Params, scratch: Path) -> str:
+    images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
+    model, result = train_supervised(
+        build_classifier(params.encoder.name, params.encoder.stem, len(images.classes), params.seed),
+        visible_images(images, labeled, pick_device()),
+        "supervised",
+        view_recipe(params.views.size, params.views.strong),
+        params.supervised,
+        params.seed,
+        scratch,
     )
-    record_training("supervised", trained)
+    record_training("supervised", result)
     return record_classifier("supervised", model, images, len(labeled), params.views.size)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, machine=machine)
+    run_stage(main, __doc__, fingerprint=machine_fingerprint)

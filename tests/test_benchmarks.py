@@ -1,8 +1,8 @@
 """The benchmark on a model and on images that take no time."""
 
 import gc
+import json
 import multiprocessing
-import time
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -12,12 +12,16 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from helpers.structure import ROOT
+from helpers.waiting import wait_until
 
-from benchmarks import contenders, throughput, turns
+from benchmarks import contenders, interleaver, throughput
 from benchmarks.contenders import Setting
-from stages.learning.training import can_compile
+from benchmarks.interleaver import Interleaver, interleave
+from benchmarks.intervals import rate, ratio
 
 TINY = Setting(projector=(16, 16), view_size=16, batch_size=8, steps=2)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -25,49 +29,47 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), np.uint8)
 
 
-@pytest.mark.parametrize("contender", ["limit", "usual", "lightly"])
-def test_a_guest_takes_step_after_step_and_its_workers_end_with_it(contender, images):
+@pytest.mark.parametrize("contender", ["model_only", "torchvision", "lightly"])
+def test_contender_takes_steps_and_ends_its_workers(contender, images):
     if contender == "lightly":
         pytest.importorskip("lightly", reason="lightly is not installed")
-    with closing(getattr(contenders, contender)(TINY, images, torch.device("cpu"))) as work:
+    with closing(getattr(contenders, contender)(TINY, images, CPU)) as steps:
         for _ in range(3):
-            next(work)
+            next(steps)
     gc.collect()
     assert not multiprocessing.active_children()
 
 
-def test_workers_stand_still_while_others_have_their_turn(images):
-    with closing(contenders.usual(TINY, images, torch.device("cpu"))) as work:
-        next(work)
+def test_contender_workers_pause_between_turns(images):
+    with closing(contenders.torchvision(TINY, images, CPU)) as steps:
+        next(steps)
         workers = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
         assert workers
         for _ in range(2):
-            work.send(True)
-            deadline = time.monotonic() + 5
-            while not all(worker.status() == psutil.STATUS_STOPPED for worker in workers):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            steps.send(True)
+            wait_until(
+                lambda: all(worker.status() == psutil.STATUS_STOPPED for worker in workers), "a stop of all workers"
+            )
             for _ in range(5):
-                next(work)
+                next(steps)
             assert not any(worker.status() == psutil.STATUS_STOPPED for worker in workers)
 
 
-def test_what_is_compiled_takes_step_after_step(images, tmp_path):
-    if not can_compile(torch.device("cpu"), "this test"):
-        pytest.skip("no working C++ compiler, or none of Python's headers")
+@pytest.mark.slow
+def test_compiled_contenders_take_steps(compiler, images, tmp_path):
     setting = replace(TINY, compile=True)
-    assert contenders.ours(setting, images, torch.device("cpu"), tmp_path) > 0
-    for contender in (contenders.limit, contenders.usual):
-        with closing(contender(setting, images, torch.device("cpu"))) as work:
-            next(work), next(work)
+    assert contenders.pipeline(setting, images, CPU, tmp_path) > 0
+    for contender in (contenders.model_only, contenders.torchvision):
+        with closing(contender(setting, images, CPU)) as steps:
+            next(steps), next(steps)
 
 
-def test_every_step_of_the_host_is_in_one_turn_and_guests_follow_each(monkeypatch):
+def test_interleaver_counts_every_step_and_rotates_contenders(monkeypatch):
     clock = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(turns, "now", lambda device: clock.seconds)
-    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
+    monkeypatch.setattr(interleaver, "now", lambda device: clock.seconds)
+    monkeypatch.setattr(interleaver, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
 
-    def guest(name):
+    def contender(name):
         while True:
             clock.seconds += 0.375
             order.append(name)
@@ -76,12 +78,13 @@ def test_every_step_of_the_host_is_in_one_turn_and_guests_follow_each(monkeypatc
                 yield
 
     order = []
-    taking = turns.Turns("host", {"one": guest("one"), "other": guest("other")}, torch.device("cpu"))
+    taking_turns = Interleaver("host", {"one": contender("one"), "other": contender("other")}, CPU)
     for step in range(15):
-        taking.between_steps(busy=step == 12)
+        taking_turns.before_step(busy=step == 12)
         clock.seconds += 0.25
         order.append("host")
-    found = taking.finish()
+    found = taking_turns.finish()
+
     first, second = ([name] * 3 + [f"{name} rests"] for name in ("one", "other"))
     rounds = [
         ["host"] * 4,
@@ -100,32 +103,33 @@ def test_every_step_of_the_host_is_in_one_turn_and_guests_follow_each(monkeypatc
     assert order == list(chain.from_iterable(rounds)), "the turn does not end while the host is busy"
     assert found["host"].tolist() == [[5, 1.25], [2, 0.5]], "two rounds are left out"
     assert found["one"].tolist() == found["other"].tolist() == [[3, 1.125]] * 2
-    alone = turns.in_turn({"one": guest("one"), "other": guest("other")}, 2, torch.device("cpu"))
-    assert {name: found.tolist() for name, found in alone.items()} == dict.fromkeys(alone, [[3, 1.125]] * 2)
+
+    alone = interleave({"one": contender("one"), "other": contender("other")}, 2, CPU)
+    assert {name: turns.tolist() for name, turns in alone.items()} == dict.fromkeys(alone, [[3, 1.125]] * 2)
 
 
-def test_a_host_that_is_done_too_soon_is_an_error():
-    taking = turns.Turns("host", {}, torch.device("cpu"))
-    taking.between_steps()
-    with pytest.raises(ValueError, match="take more epochs"):
-        taking.finish()
+def test_interleaver_refuses_too_few_rounds():
+    taking_turns = Interleaver("host", {}, CPU)
+    taking_turns.before_step()
+    with pytest.raises(ValueError, match="train for more epochs"):
+        taking_turns.finish()
 
 
-def test_what_slows_a_round_down_is_no_difference():
+def test_ratio_ignores_slowdown_of_whole_rounds():
     rng = np.random.default_rng(0)
     seconds = rng.uniform(1, 3, 50)
     slow, fast = (np.stack([np.full(50, steps), seconds * rng.normal(1, 0.01, 50)], 1) for steps in (10, 20))
-    found = turns.ratio(fast, slow)
+    found = ratio(fast, slow)
     assert found["low"] < 2 < found["high"]
     assert found["high"] - found["low"] < 0.03
-    speed = turns.rate(slow, 64)
+    speed = rate(slow, 64)
     assert speed["value"] == pytest.approx(64 * slow[:, 0].sum() / slow[:, 1].sum(), abs=0.1)
     assert speed["low"] < speed["value"] < speed["high"]
 
 
-def test_the_usual_views_are_those_of_the_recipe():
-    crop, flip, jitter, grey, _ = contenders.usual_transform(64).transforms
-    recipe = contenders.recipe(64)
+def test_torchvision_transform_equals_recipe():
+    crop, flip, jitter, grey, _ = contenders.torchvision_transform(64).transforms
+    recipe = contenders.pipeline_recipe(64)
     assert (crop.size, crop.scale) == ((recipe.size, recipe.size), (recipe.crop_min, 1.0))
     assert (flip.p, jitter.p, grey.p) == (0.5, recipe.jitter_probability, recipe.greyscale_probability)
     (strengths,) = jitter.transforms
@@ -135,30 +139,39 @@ def test_the_usual_views_are_those_of_the_recipe():
     assert strengths.hue == (-recipe.hue, recipe.hue)
 
 
-def test_views_are_compared_one_core_each(images, monkeypatch):
-    if not can_compile(torch.device("cpu"), "this test"):
-        pytest.skip("no working C++ compiler, or none of Python's headers")
-    monkeypatch.setattr(turns, "SECONDS_OF_A_TURN", 0.05)
-    monkeypatch.setattr(throughput, "ROUNDS_OF_VIEWS", 3)
+@pytest.mark.slow
+def test_measure_views_compares_on_one_core(compiler, images, monkeypatch):
+    monkeypatch.setattr(interleaver, "SECONDS_PER_TURN", 0.05)
+    monkeypatch.setattr(throughput, "VIEW_ROUNDS", 3)
     threads = torch.get_num_threads()
-    found = throughput.views_alone(images, size=16, batch_size=5)
-    rates = {name: rate["value"] for name, rate in found["views_per_second"].items()}
-    assert set(rates) == {"ours", "compiled", "usual"}
-    assert found["times_usual"]["value"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
-    assert found["compiled_times_usual"]["value"] == pytest.approx(rates["compiled"] / rates["usual"], rel=0.01)
+    found = throughput.measure_views(images, size=16, batch_size=5)
+    rates = {name: speed["value"] for name, speed in found["views_per_second"].items()}
+    assert set(rates) == {"pipeline", "compiled", "torchvision"}
+    speedups = found["speedup_over_torchvision"], found["compiled_speedup_over_torchvision"]
+    for name, speedup in zip(("pipeline", "compiled"), speedups, strict=True):
+        assert speedup["value"] == pytest.approx(rates[name] / rates["torchvision"], rel=0.01)
     assert torch.get_num_threads() == threads
 
 
-def test_rates_and_ratios_go_into_the_table(images, monkeypatch):
-    monkeypatch.setattr(turns, "SECONDS_OF_A_TURN", 0.001)
-    monkeypatch.setattr(
-        "stages.learning.states.write_bytes", lambda *given: None
-    )  # A slow disk would make it one long turn.
-    found = throughput.throughput(replace(TINY, epochs=10), images, torch.device("cpu"))
-    rates = {name: rate["value"] for name, rate in found["images_per_second"].items()}
-    assert set(rates) >= {"ours", "limit", "usual"}
-    assert found["share_of_limit"]["value"] == pytest.approx(rates["ours"] / rates["limit"], rel=0.01)
-    assert found["times_usual"]["value"] == pytest.approx(rates["ours"] / rates["usual"], rel=0.01)
-    assert set(found["milliseconds_of_a_step"]) >= {"reading", "views", "forward", "backward", "optimizer"}
-    assert f"{found['share_of_limit']['value']:.1%} (" in throughput.table({"tiny": found})
+@pytest.mark.slow
+def test_measure_throughput_reports_rates_and_ratios(images, monkeypatch):
+    monkeypatch.setattr(interleaver, "SECONDS_PER_TURN", 0.001)
+    # A slow disk would make it one long turn.
+    monkeypatch.setattr("stages.training.checkpointer.write_bytes", lambda *arguments: None)
+    found = throughput.measure_throughput(replace(TINY, epochs=10), images, CPU)
+    rates = {name: speed["value"] for name, speed in found["images_per_second"].items()}
+    assert set(rates) >= {"pipeline", "model_only", "torchvision"}
+    assert found["share_of_model_only"]["value"] == pytest.approx(rates["pipeline"] / rates["model_only"], rel=0.01)
+    assert found["speedup_over_torchvision"]["value"] == pytest.approx(
+        rates["pipeline"] / rates["torchvision"], rel=0.01
+    )
+    assert set(found["step_milliseconds"]) >= {"reading", "views", "forward", "backward", "optimizer"}
+    assert f"{found['share_of_model_only']['value']:.1%} (" in throughput.results_table({"tiny": found})
     assert not multiprocessing.active_children()
+
+
+def test_results_table_shows_committed_results():
+    results = json.loads((ROOT / "benchmarks/results/cpu-2-threads-avx512-bfloat16-amd-epyc.json").read_text())
+    lines = throughput.results_table(results).splitlines()
+    assert "| narrow " in lines[2]
+    assert "311.0 (300.4 to 320.5)" in lines[2]

@@ -1,4 +1,4 @@
-"""Pretraining with its operations fused, against pretraining as it is, and where they cannot be fused."""
+"""Compiled pretraining against eager pretraining, and where nothing can be compiled."""
 
 import os
 import subprocess
@@ -6,15 +6,19 @@ import sys
 
 import pytest
 import torch
-from pictures import random_pictures
-from structure import ROOT
-from tiny_pretraining import pretrain_tiny
+from helpers.images import random_pool
+from helpers.structure import ROOT
+from helpers.tiny_pretraining import pretrain_tiny
 
-from stages.files import UserError
 from stages.images import views
 from stages.images.views import ViewRecipe, crop_and_colour, draw_view_parameters, make_views
-from stages.learning import barlow_twins, processes, training
-from stages.learning.training import can_compile, compiled
+from stages.methods import barlow_twins
+from stages.models import distributed
+from stages.pipeline.errors import UserError
+from stages.training import loop
+from stages.training.compilation import can_compile, compiled
+
+pytestmark = pytest.mark.slow
 
 RECIPE = ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.2, 0.7, 0.3, 0.4, 0.3)
 CPU = torch.device("cpu")
@@ -25,14 +29,11 @@ class Interrupted(Exception):
 
 
 @pytest.fixture
-def compiler(monkeypatch):
-    """One that works, on one thread, with blocks of views that leave a smaller one at the end."""
-    if not can_compile(CPU, "these tests"):
-        pytest.skip("no working C++ compiler, or none of Python's headers")
+def small_blocks(compiler, monkeypatch):
+    """A compiler on one thread, with blocks of views that leave a smaller one at the end."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(views, "_VIEWS_IN_CACHE", 12)
-    torch.compiler.reset()
     yield
     torch.set_num_threads(threads)
 
@@ -43,13 +44,13 @@ def _pretrain(scratch, *, compile, interrupted_after=None):
             raise Interrupted
 
     changes = {"views": RECIPE, "learning_rate": 0.0001, "compile": compile}
-    encoder, projector, trained = pretrain_tiny(random_pictures(24, 20, 0), scratch, keep, **changes)
+    encoder, projector, result = pretrain_tiny(random_pool(24, 20, 0), scratch, keep, **changes)
     weights = torch.nn.ModuleDict({"encoder": encoder, "projector": projector}).state_dict()
-    assert trained.cost["compiled"] == (compile and barlow_twins.can_compile(CPU, "these tests"))
-    return weights, [row["loss"] for row in trained.history]
+    assert result.cost["compiled"] == (compile and barlow_twins.can_compile(CPU, "these tests"))
+    return weights, [row["loss"] for row in result.history]
 
 
-def test_compiled_pretraining_learns_the_same_and_goes_on_where_it_was(compiler, tmp_path):
+def test_compiled_pretraining_equals_eager_and_resumes(small_blocks, tmp_path):
     expected, expected_losses = _pretrain(tmp_path / "as it is", compile=False)
     weights, losses = _pretrain(tmp_path / "whole", compile=True)
     assert losses != expected_losses, "nothing was compiled"
@@ -68,7 +69,7 @@ def test_compiled_pretraining_learns_the_same_and_goes_on_where_it_was(compiler,
     assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
 
 
-def test_compiled_views_are_the_same_but_for_rounding(compiler):
+def test_compiled_views_equal_eager_up_to_rounding(small_blocks):
     images = torch.randint(0, 256, (47, 40, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for recipe in (RECIPE, ViewRecipe(16, 0.3, True, 0.4, 0.4, 0.4, 0.0, 0.7)):
         p = draw_view_parameters(94, 40, 52, recipe, torch.Generator().manual_seed(2))
@@ -78,7 +79,7 @@ def test_compiled_views_are_the_same_but_for_rounding(compiler):
             blocks.append(len(some))
             return fused(some, *rest)
 
-        expected, found = (make_views(images, p, 16, change_all) for change_all in (crop_and_colour, counted))
+        expected, found = (make_views(images, p, 16, transform) for transform in (crop_and_colour, counted))
         assert blocks == [6] * 7 + [5]
         assert not torch.equal(found, expected), "nothing was compiled"
         assert found.is_contiguous(memory_format=torch.channels_last)
@@ -86,8 +87,11 @@ def test_compiled_views_are_the_same_but_for_rounding(compiler):
         torch.testing.assert_close(found[sure], expected[sure], rtol=0, atol=2e-5)
 
 
-def test_without_a_compiler_a_line_says_so(tmp_path):
-    code = "import torch; from stages.learning.training import can_compile; print(can_compile(torch.device('cpu'), 'pretrain.compile'))"
+def test_can_compile_reports_missing_compiler(tmp_path):
+    code = (
+        "import torch; from stages.training.compilation import can_compile; "
+        "print(can_compile(torch.device('cpu'), 'pretrain.compile'))"
+    )
     environment = {**os.environ, "CXX": str(tmp_path / "nothing"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
@@ -97,15 +101,15 @@ def test_without_a_compiler_a_line_says_so(tmp_path):
     assert "C++ compiler" in line
 
 
-def test_without_a_compiler_pretraining_runs_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.learning.barlow_twins.can_compile", lambda device, key: False)
+def test_pretraining_without_compiler_runs_eagerly(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.methods.barlow_twins.can_compile", lambda device, key: False)
     (expected, losses), (found, the_same) = (_pretrain(tmp_path / str(way), compile=way) for way in (False, True))
     assert losses == the_same
     assert all(torch.equal(weight, found[name]) for name, weight in expected.items())
 
 
 @pytest.mark.parametrize("compiler_is_there", [False, True])
-def test_a_compiler_that_came_or_went_does_not_end_what_the_other_way_began(tmp_path, monkeypatch, compiler_is_there):
+def test_checkpoint_of_other_compilation_mode_is_refused_and_kept(tmp_path, monkeypatch, compiler_is_there):
     able = not compiler_is_there
     monkeypatch.setattr(barlow_twins, "can_compile", lambda device, key: able)
     monkeypatch.setattr(barlow_twins, "compiled", lambda function: function)
@@ -121,15 +125,15 @@ def test_a_compiler_that_came_or_went_does_not_end_what_the_other_way_began(tmp_
     _pretrain(tmp_path, compile=True)
 
 
-def test_several_processes_are_not_compiled(monkeypatch, capsys):
-    monkeypatch.setattr(processes, "count", lambda: 2)
-    monkeypatch.setattr(processes, "is_first", lambda: True)
+def test_can_compile_is_false_with_several_processes(monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "is_main_process", lambda: True)
     assert not can_compile(CPU, "pretrain.compile")
     assert "pretrain.compile: not compiled, since several processes" in capsys.readouterr().err
 
 
-def test_what_a_compiler_refuses_is_one_line():
+def test_compiler_failure_is_one_line():
     refused = torch.compile(lambda values: values.sin(), backend=lambda graph, inputs: 1 / 0)
     complaint = r"^model and views could not be compiled: set pretrain\.compile to false .*division"
-    with pytest.raises(UserError, match=complaint), training._explained("pretrain", CPU):
+    with pytest.raises(UserError, match=complaint), loop._explain_failures("pretrain", CPU):
         refused(torch.ones(2))

@@ -12,30 +12,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM, opened
+from helpers.browser import needs_browser, open_page
+from helpers.workspace import CLASSES, Clone, stages_run, tiny_clone
 from PIL import Image
 from ruamel.yaml import YAML
-from workspace import CLASSES, Clone, draw_pictures, new_clone, ran, tiny_params
+
+pytestmark = pytest.mark.slow
 
 LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare"}
 METHODS = ("supervised", "probe", "fine_tune", "semi_supervised")
 STUDY = {"study@0.2", "study@1.0"}
-EVERYTHING = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
+ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A clone in which the pipeline has run once and its results are committed, and which stages ran."""
-    pictures = tmp_path_factory.mktemp("own") / "pictures"
-    draw_pictures(pictures)
-    clone = new_clone(tmp_path_factory.mktemp("clone"))
-    clone.write(tiny_params(pictures))
-    (clone.path / "dvc.lock").unlink(missing_ok=True)
-    clone("git", "add", "-A")
-    clone("git", "commit", "-qm", "begin")
+    """A clone in which the pipeline has run once and its results are committed, and the stages that ran."""
+    clone = tiny_clone(tmp_path_factory.mktemp("end_to_end"))
     first = clone.repro()
-    clone("git", "add", "-A")
-    clone("git", "commit", "-qm", "results")
+    clone.commit("results")
     return clone, first
 
 
@@ -48,13 +43,13 @@ def clone(finished):
     clone("dvc", "checkout", "-q")
 
 
-def test_everything_runs_once(finished):
+def test_repro_runs_every_stage_once(finished):
     clone, first = finished
-    assert first == EVERYTHING
+    assert first == ALL_STAGES
     assert clone.repro() == set()
 
 
-def test_results_have_the_documented_form(finished):
+def test_results_have_documented_form(finished):
     clone, _ = finished
     compare = json.loads((clone.path / "metrics/compare.json").read_text())
     for method in METHODS:
@@ -74,25 +69,25 @@ def test_results_have_the_documented_form(finished):
     assert "Semi-supervised" in (clone.path / "plots/comparison.md").read_text()
 
 
-def test_the_report_is_the_same_for_the_same_input(clone):
+def test_report_is_deterministic(clone):
     before = (clone.path / "plots/report.html").read_bytes()
     assert clone.repro("--force", "--single-item", "compare") == {"compare"}
     assert (clone.path / "plots/report.html").read_bytes() == before
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@needs_browser
 @pytest.mark.parametrize("width", [380, 1400])
 @pytest.mark.parametrize("name", ["report", "evolution"])
-def test_the_pages_open_without_a_complaint_or_a_request(finished, name, width):
+def test_pages_open_without_error_or_request(finished, name, width):
     clone, _ = finished
-    with opened(clone.path / f"plots/{name}.html", width=width) as (page, wrong):
-        page.wait_for_timeout(1000)
+    with open_page(clone.path / f"plots/{name}.html", width=width) as (page, wrong):
+        page.wait_for_load_state("networkidle")
         assert page.evaluate("Array.from(document.images).every((image) => image.complete && image.naturalWidth > 0)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert wrong == []
 
 
-def test_verify_names_every_flipped_byte_and_missing_file(clone):
+def test_verify_names_every_damaged_and_missing_file(clone):
     verify = (sys.executable, "-m", "stages.verify")
     assert "outputs are what dvc.lock recorded" in clone(*verify)
     rng = np.random.default_rng(0)
@@ -112,35 +107,36 @@ def test_verify_names_every_flipped_byte_and_missing_file(clone):
     clone("dvc", "checkout", "-q", "--force")
 
 
-def test_study_at_the_same_labels_gives_the_same_result(finished):
+def test_study_equals_comparison_at_same_labels(finished):
     clone, _ = finished
     compare = json.loads((clone.path / "metrics/compare.json").read_text())
     study = json.loads((clone.path / "metrics/study/0.2.json").read_text())
     assert {m: compare[m]["accuracy"] for m in compare} == {m: study[m]["accuracy"] for m in study}
 
 
-def test_same_seed_same_bytes(clone):
-    before = clone.bytes()
-    assert clone.repro("--force") == EVERYTHING
-    after = clone.bytes()
+def test_repro_with_same_seed_gives_same_bytes(clone):
+    before = clone.results()
+    assert clone.repro("--force") == ALL_STAGES
+    after = clone.results()
     assert before.keys() == after.keys()
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_nothing_but_the_evaluation_sees_the_test_images(clone):
-    before = clone.bytes()
-    pictures = Path(clone.params()["dataset"]["path"])
+def test_held_out_images_reach_only_evaluation(clone):
+    before = clone.results()
     poisoned = clone.path.parent / "poisoned"
-    shutil.copytree(pictures, poisoned)
+    shutil.copytree(clone.params()["dataset"]["path"], poisoned)
     rng = np.random.default_rng(1)
     for path in (poisoned / "test").rglob("*.png"):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
     for number in range(7):
         (poisoned / "test" / CLASSES[0] / f"{number}.png").rename(poisoned / "test" / CLASSES[1] / f"more{number}.png")
-    clone.set("dataset.path", str(poisoned))
+
+    clone.set_parameter("dataset.path", str(poisoned))
     clone.repro("--force")
-    after = clone.bytes()
+    after = clone.results()
     changed = {name for name in before if before[name] != after[name]}
+
     evaluation = {
         "data/images/dataset.json",
         "data/images/test.npy",
@@ -163,9 +159,9 @@ def test_nothing_but_the_evaluation_sees_the_test_images(clone):
     assert {f"plots/predictions/{method}.csv" for method in METHODS} <= changed
 
 
-def test_label_ratio_reruns_what_reads_labels(clone):
+def test_label_ratio_reruns_readers_of_labels(clone):
     output = clone("dvc", "exp", "run", "-n", "half", "-S", "label_ratio=0.5")
-    assert ran(output) == LABEL_READERS
+    assert stages_run(output) == LABEL_READERS
     clone("git", "checkout", "-q", ".")
     clone("dvc", "checkout", "-q")
     shown = json.loads(clone("dvc", "metrics", "diff", "main", "half", "--json"))
@@ -174,39 +170,39 @@ def test_label_ratio_reruns_what_reads_labels(clone):
     clone("dvc", "plots", "diff", "main", "half", "-o", "shown")
     page = (clone.path / "shown/index.html").read_text()
     assert "Label efficiency" in page
-    pictures = [path.name for path in (clone.path / "shown/static").iterdir()]
+    figures = [path.name for path in (clone.path / "shown/static").iterdir()]
     for name in ("plots_comparison.png", "plots_tsne.png", "plots_confusion.png"):
-        assert sum(picture.endswith(name) for picture in pictures) == 2, pictures
+        assert sum(figure.endswith(name) for figure in figures) == 2, figures
 
 
-def test_seed_reruns_everything(clone):
-    assert ran(clone("dvc", "exp", "run", "-n", "seeded", "-S", "seed=1")) == EVERYTHING
+def test_seed_reruns_every_stage(clone):
+    assert stages_run(clone("dvc", "exp", "run", "-n", "seeded", "-S", "seed=1")) == ALL_STAGES
 
 
 @pytest.mark.parametrize("change", ["tsne.perplexity=6.0", "tsne.iterations=260"])
-def test_tsne_reruns_alone(clone, change):
-    assert ran(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
+def test_tsne_parameters_rerun_tsne_alone(clone, change):
+    assert stages_run(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
 
 
-def test_a_change_in_the_probe_reruns_the_probe_the_study_and_what_reads_the_probe(clone):
-    path = clone.path / "stages/learning/linear_probe.py"
+def test_linear_probe_code_reruns_probe_study_and_dependents(clone):
+    path = clone.path / "stages/methods/linear_probe.py"
     path.write_text(path.read_text() + "\n# No change in what is learnt.\n")
     assert clone.repro() == {"probe", *STUDY}
     path.write_text(path.read_text().replace("max_iter=2000", "max_iter=1"))
     assert clone.repro() == {"probe", "fine_tune", "semi_supervised", *STUDY, "compare"}
 
 
-def test_a_new_ratio_runs_only_itself(clone):
-    assert ran(clone("dvc", "exp", "run", "-S", "study.label_ratios=[0.2,0.5,1.0]")) == {"study@0.5", "compare"}
+def test_study_ratio_added_runs_only_itself(clone):
+    assert stages_run(clone("dvc", "exp", "run", "-S", "study.label_ratios=[0.2,0.5,1.0]")) == {"study@0.5", "compare"}
 
 
-def test_launcher_changes_nothing(clone):
+def test_launcher_reruns_no_stage(clone):
     clone.environment["LAUNCH"] = "python -W ignore"
     assert clone.repro() == set()
     del clone.environment["LAUNCH"]
 
 
-def test_results_travel_by_remote(clone, tmp_path):
+def test_remote_carries_results(clone, tmp_path):
     clone("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
     clone("dvc", "push", "-q", "-r", "store")
     clone("git", "clone", "-q", str(clone.path), str(tmp_path / "other"))
@@ -251,21 +247,21 @@ def test_results_travel_by_remote(clone, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing_half_written(clone, key, value, stage, complaint):
-    clone.set(key, YAML().load(value))
-    before = clone.bytes()
-    output = clone(sys.executable, "-m", *f"stages.{stage}".split(), fails=True)
+def test_invalid_input_is_one_line_and_writes_nothing(clone, key, value, stage, complaint):
+    clone.set_parameter(key, YAML().load(value))
+    before = clone.results()
+    output = clone("./stage", *stage.split(), fails=True)
     assert "Traceback" not in output
     assert complaint in output.strip().splitlines()[-1]
-    assert clone.bytes() == before
+    assert clone.results() == before
 
 
-def test_a_stage_before_its_turn_says_what_to_run(clone):
+def test_missing_input_names_stage_to_run(clone):
     (clone.path / "data/labeled.npy").unlink()
-    output = clone(sys.executable, "-m", "stages.supervised", fails=True)
+    output = clone("./stage", "supervised", fails=True)
     assert (
         output.strip().splitlines()[-1]
-        == "supervised: data/labeled.npy is missing: run `dvc repro label`, or `python -m stages.label`, first"
+        == "supervised: data/labeled.npy is missing: run `dvc repro label`, or `./stage label`, first"
     )
 
 
@@ -285,33 +281,33 @@ def mounted(path: Path, options: str):
 @pytest.mark.parametrize(
     ("room", "options", "complaint"),
     [
-        (".scratch", "size=1m", "pretrain: what pretrain keeps to go on after an interruption needs"),
+        (".scratch", "size=1m", "pretrain: what pretrain keeps to resume after an interruption needs"),
         (".scratch", "ro", "pretrain: Read-only file system"),
         ("models", "size=1m", "pretrain: No space left on device"),
         ("models", "ro", "pretrain: Read-only file system"),
     ],
 )
-def test_a_full_or_locked_disk_is_said_and_nothing_is_lost(clone, room, options, complaint):
-    before = clone.bytes()
-    stage = (sys.executable, "-m", "stages.pretrain")
+def test_full_or_readonly_disk_is_reported_and_loses_nothing(clone, room, options, complaint):
+    before = clone.results()
+    stage = ("./stage", "pretrain")
     with mounted(clone.path / room, options):
         output = clone(*stage, fails=True)
         assert "Traceback" not in output
         assert complaint in output.strip().splitlines()[-1]
-    assert clone.bytes() == before
+    assert clone.results() == before
     again = subprocess.run(stage, cwd=clone.path, env=clone.environment, capture_output=True, text=True, check=True)
-    assert ("going on after" in again.stderr) == (room == "models")
-    assert clone.bytes() == before
+    assert ("resuming after" in again.stderr) == (room == "models")
+    assert clone.results() == before
     assert not list((clone.path / ".scratch").glob("pretrain/*"))
 
 
-def test_what_interrupted_runs_left_is_shown_and_removed(clone):
+def test_clean_scratch_lists_and_removes_leftovers(clone):
     left = clone.path / ".scratch" / "study@0.2" / "0123456789abcdef"
     left.mkdir(parents=True)
     (left / "state").write_bytes(bytes(3 << 20))
     clean = (sys.executable, "-m", "stages.clean_scratch")
     with (clone.path / ".scratch" / "locks" / "study@0.2").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert ".scratch/study@0.2 is kept: its run is at work" in clone(*clean)
+        assert ".scratch/study@0.2 is kept: its stage is still running" in clone(*clean)
     assert re.fullmatch(r" +3\.0 MiB  \d{4}-\d\d-\d\d \d\d:\d\d  \.scratch/study@0\.2  removed\n", clone(*clean))
     assert clone(*clean) == ""

@@ -5,9 +5,10 @@ import io
 import pandas as pd
 import pytest
 
-from stages.files import UserError
-from stages.reporting.experiments import as_markdown, axis_figure, read_experiments
-from stages.reporting.records import METHODS, wilson
+from stages.evaluation.accuracy import wilson_interval
+from stages.experiments import as_markdown, axis_figure, read_experiments
+from stages.pipeline.errors import UserError
+from stages.reporting.records import METHODS
 
 
 def _csv(sizes):
@@ -21,33 +22,33 @@ def _csv(sizes):
     return io.StringIO(pd.DataFrame(rows).to_csv(index=False))
 
 
-def test_experiments_are_ordered_by_what_they_vary():
+def test_read_experiments_orders_by_varied_parameter():
     found = read_experiments(_csv([500, 100, 500]), "unlabeled.size")
     assert found["value"].tolist() == [100] * 4 + [500] * 4
     first = found.iloc[0]
     assert (first["method"], first["accuracy"], first["labels"]) == ("supervised", 0.51, 50)
-    assert (first["low"], first["high"]) == pytest.approx(wilson(510, 1000))
+    assert (first["low"], first["high"]) == pytest.approx(wilson_interval(510, 1000))
     assert axis_figure(found, "unlabeled.size").axes[0].get_xlabel().startswith("unlabeled.size")
 
 
-def test_commits_without_results_are_passed_over():
+def test_read_experiments_skips_commits_without_results():
     table = pd.read_csv(_csv([100, 500]), dtype=str)
     table.iloc[1, 3:] = "!"
     found = read_experiments(io.StringIO(table.to_csv(index=False)), "unlabeled.size")
     assert set(found["value"]) == {100}
 
 
-def test_table_has_one_row_per_experiment():
+def test_as_markdown_has_one_row_per_experiment():
     lines = as_markdown(read_experiments(_csv([100, 500]), "Experiment"), "Experiment").splitlines()
     assert len(lines) == 4
     assert "Semi-supervised" in lines[0]
     assert "run-1" in lines[3]
 
 
-def test_what_cannot_be_shown_is_said():
+def test_read_experiments_names_what_cannot_be_shown():
     with pytest.raises(UserError, match="colour is not a column"):
         read_experiments(_csv([1]), "colour")
-    with pytest.raises(UserError, match="no table came in"):
+    with pytest.raises(UserError, match="the input holds no table"):
         read_experiments(io.StringIO(""), "colour")
     with pytest.raises(UserError, match="no experiment with results"):
         read_experiments(io.StringIO("Experiment,rev,unlabeled.size\n,main,\n"), "unlabeled.size")

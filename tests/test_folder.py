@@ -1,12 +1,12 @@
-"""A person's own pictures, in every mode and orientation, and what can be wrong with them."""
+"""Images of one's own, in every mode and orientation, and what can be wrong with them."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.files import UserError
-from stages.images.folder import read_folder, read_picture
-from stages.images.layout import open_images
+from stages.images.sources.folder import read_folder, read_image
+from stages.pipeline.errors import UserError
+from stages.pipeline.image_set import open_images
 
 RED = (200, 30, 10)
 
@@ -20,12 +20,12 @@ def folder(tmp_path):
                 Image.new("RGB", (40 + i, 30), (number * 200, i * 50, 0)).save(tmp_path / split / name / f"{i}.png")
     (tmp_path / "unlabeled" / "deep" / "er").mkdir(parents=True)
     Image.new("RGB", (9, 99), RED).save(tmp_path / "unlabeled" / "deep" / "er" / "x.jpg")
-    (tmp_path / "unlabeled" / "notes.txt").write_text("not a picture")
+    (tmp_path / "unlabeled" / "notes.txt").write_text("not an image")
     (tmp_path / "train" / ".hidden").mkdir()
     return tmp_path
 
 
-def test_layout_and_labels(folder, tmp_path):
+def test_read_folder_layout_and_labels(folder, tmp_path):
     read_folder(folder, 16, tmp_path / "images")
     images = open_images(tmp_path / "images")
     assert images.classes == ("cat", "dog")
@@ -35,7 +35,7 @@ def test_layout_and_labels(folder, tmp_path):
     assert (images.train[4] == (200, 50, 0)).all()
 
 
-def test_modes(tmp_path):
+def test_read_image_converts_every_mode(tmp_path):
     red = Image.new("RGB", (20, 20), RED)
     half = Image.new("RGBA", (20, 20), (*RED, 0))
     grey16 = Image.fromarray(np.full((20, 20), 257 * 100, np.uint16))
@@ -53,23 +53,23 @@ def test_modes(tmp_path):
         "float.tiff": (Image.fromarray(np.full((20, 20), 0.7, np.float32)), (255, 255, 255)),
         "web.webp": (red, RED),
     }
-    for name, (picture, expected) in cases.items():
-        picture.save(tmp_path / name)
-        found = read_picture(tmp_path / name, 8)
+    for name, (image, expected) in cases.items():
+        image.save(tmp_path / name)
+        found = read_image(tmp_path / name, 8)
         assert found.shape == (8, 8, 3), name
         assert found.dtype == np.uint8, name
         np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=6, err_msg=name)
 
 
-def test_palette_with_transparency_lies_on_white(tmp_path):
-    picture = Image.new("P", (10, 10), 3)
-    picture.putpalette([0] * 768)
-    picture.save(tmp_path / "p.png", transparency=3)
-    assert (read_picture(tmp_path / "p.png", 8) == 255).all()
+def test_read_image_lays_transparency_on_white(tmp_path):
+    image = Image.new("P", (10, 10), 3)
+    image.putpalette([0] * 768)
+    image.save(tmp_path / "p.png", transparency=3)
+    assert (read_image(tmp_path / "p.png", 8) == 255).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, orientation):
+def test_read_image_applies_exif_orientation(tmp_path, orientation):
     upright = Image.new("RGB", (32, 32))
     upright.paste((255, 255, 255), (0, 0, 16, 16))
     turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
@@ -77,16 +77,16 @@ def test_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "turned.png", exif=exif)
-    found = read_picture(tmp_path / "turned.png", 8)
+    found = read_image(tmp_path / "turned.png", 8)
     assert found[:4, :4].min() > 200
     assert found[4:].max() < 60
 
 
-def test_central_square(tmp_path):
+def test_read_image_takes_central_square(tmp_path):
     wide = Image.new("RGB", (90, 30), (0, 0, 0))
     wide.paste((255, 255, 255), (30, 0, 60, 30))
     wide.save(tmp_path / "wide.png")
-    assert read_picture(tmp_path / "wide.png", 10).min() > 230
+    assert read_image(tmp_path / "wide.png", 10).min() > 230
 
 
 def _break(folder, what):
@@ -101,11 +101,11 @@ def _break(folder, what):
         Image.new("RGB", (9, 9)).save(folder / "test" / "owl" / "o.png")
     elif what == "one class":
         (folder / "train" / "dog").rename(folder / "dog")
-    elif what == "broken picture":
+    elif what == "broken image":
         path = folder / "train" / "dog" / "1.png"
         path.write_bytes(path.read_bytes()[:60])
     elif what == "text":
-        (folder / "test" / "cat" / "9.jpg").write_text("not a picture")
+        (folder / "test" / "cat" / "9.jpg").write_text("not an image")
 
 
 @pytest.mark.parametrize(
@@ -113,22 +113,22 @@ def _break(folder, what):
     [
         ("no split", r"test is not there.*needs train/<class>/, test/<class>/ and unlabeled/"),
         ("no unlabelled", "unlabeled is not there"),
-        ("empty class", "owl holds no pictures"),
-        ("unknown class", "class 'owl' has no pictures in .*train"),
+        ("empty class", "owl holds no images"),
+        ("unknown class", "class 'owl' has no images in .*train"),
         ("one class", "holds 1 class directories"),
-        ("broken picture", r"dog/1\.png cannot be read as a picture"),
-        ("text", r"cat/9\.jpg cannot be read as a picture"),
+        ("broken image", r"dog/1\.png cannot be read as an image"),
+        ("text", r"cat/9\.jpg cannot be read as an image"),
     ],
 )
-def test_bad_folder_is_named_and_leaves_nothing_behind(folder, tmp_path, what, complaint):
+def test_read_folder_names_fault_and_leaves_nothing(folder, tmp_path, what, complaint):
     _break(folder, what)
     with pytest.raises(UserError, match=complaint):
         read_folder(folder, 16, tmp_path / "data" / "images")
     assert not (tmp_path / "data").exists() or not any((tmp_path / "data").iterdir())
 
 
-def test_absurd_dimensions_are_refused_before_decoding(tmp_path, monkeypatch):
+def test_read_image_refuses_absurd_size(tmp_path, monkeypatch):
     Image.new("1", (3000, 3000)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     with pytest.raises(UserError, match=r"bomb\.png cannot be read"):
-        read_picture(tmp_path / "bomb.png", 8)
+        read_image(tmp_path / "bomb.png", 8)

@@ -1,15 +1,13 @@
 """The losses against loops in float64 written from the formulae, and under gradients and low precision."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.learning.losses import barlow_twins_terms, consistency, cross_correlation
-from stages.learning.schedules import checkpoint_epochs, warmup_cosine
-from stages.learning.semi_supervised import AdaptiveThreshold
+from stages.losses.barlow_twins import barlow_twins_loss, barlow_twins_terms, cross_correlation
+from stages.losses.pseudo_labels import AdaptiveThreshold, consistency_loss
 
 
 def _twins(n=7, d=5, dtype=torch.float64):
@@ -31,7 +29,7 @@ def _correlation_by_loop(first, second):
     return c
 
 
-def test_cross_correlation_equals_a_loop():
+def test_cross_correlation_equals_loop():
     first, second = _twins()
     torch.testing.assert_close(
         cross_correlation(first, second), _correlation_by_loop(first, second), rtol=0, atol=1e-12
@@ -39,7 +37,7 @@ def test_cross_correlation_equals_a_loop():
 
 
 @pytest.mark.parametrize("n", [3, 7], ids=["batch below width", "batch above width"])
-def test_barlow_twins_terms_equal_a_loop(n):
+def test_barlow_twins_terms_equal_loop(n):
     first, second = _twins(n)
     c = _correlation_by_loop(first, second)
     on = sum((1 - c[i, i].item()) ** 2 for i in range(5))
@@ -49,26 +47,34 @@ def test_barlow_twins_terms_equal_a_loop(n):
     assert redundancy.item() == pytest.approx(off, abs=1e-12)
 
 
+def test_barlow_twins_loss_is_weighted_and_per_dimension():
+    first, second = _twins()
+    invariance, redundancy = barlow_twins_terms(first, second)
+    found = barlow_twins_loss(first, second, 0.25)
+    assert found["invariance"].item() == pytest.approx(invariance.item() / 5, abs=1e-12)
+    assert found["redundancy"].item() == pytest.approx(0.25 * redundancy.item() / 5, abs=1e-12)
+
+
 @pytest.mark.parametrize("n", [4, 7], ids=["batch below width", "batch above width"])
-def test_gradients_are_those_of_finite_differences(n):
+def test_barlow_twins_gradients_equal_finite_differences(n):
     first, second = (t.requires_grad_() for t in _twins(n))
     assert torch.autograd.gradcheck(lambda a, b: sum(barlow_twins_terms(a, b)), (first, second))
 
 
-def test_float32_is_exact_enough_where_the_batch_is_much_smaller_than_the_embedding():
+def test_barlow_twins_terms_are_exact_in_float32():
     first, second = _twins(n=64, d=2048)
     exact = barlow_twins_terms(first, second)
     for found, expected in zip(barlow_twins_terms(first.float(), second.float()), exact, strict=True):
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_scale_and_shift_of_a_dimension_do_not_matter():
+def test_cross_correlation_ignores_scale_and_shift():
     first, second = _twins(n=64)
     moved = first * torch.tensor([2.0, 3, 4, 5, 6], dtype=torch.float64) - 7
     torch.testing.assert_close(cross_correlation(moved, second), cross_correlation(first, second), rtol=0, atol=1e-4)
 
 
-def test_loss_is_float32_under_low_precision():
+def test_cross_correlation_is_float32_under_autocast():
     first, second = _twins(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         low = cross_correlation(first.bfloat16(), second.bfloat16())
@@ -77,14 +83,14 @@ def test_loss_is_float32_under_low_precision():
     torch.testing.assert_close(low.double(), expected, rtol=0, atol=1e-5)
 
 
-def test_consistency_counts_only_what_is_sure():
+def test_consistency_loss_counts_confident_images_only():
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, -3.0]])
-    found = consistency(logits, torch.tensor([0, 0, 1]), torch.tensor([1.0, 0.0, 1.0]))
+    found = consistency_loss(logits, torch.tensor([0, 0, 1]), torch.tensor([1.0, 0.0, 1.0]))
     expected = (-F.log_softmax(logits, 1)[0, 0] - F.log_softmax(logits, 1)[2, 1]) / 3
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_adaptive_threshold_follows_the_formula():
+def test_adaptive_threshold_follows_formula():
     threshold = AdaptiveThreshold(2, 0.5)
     guess, sure = threshold(torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.95, 0.05]]))
     confidence = 0.5 * 0.5 + 0.5 * (0.9 + 0.6 + 0.95) / 3
@@ -92,20 +98,3 @@ def test_adaptive_threshold_follows_the_formula():
     per_class = [confidence, confidence * share[1] / share[0]]
     assert guess.tolist() == [0, 1, 0]
     assert sure.tolist() == [float(per_class[0] <= 0.9), float(per_class[1] <= 0.6), float(per_class[0] <= 0.95)]
-
-
-def test_learning_rate_climbs_to_its_peak_and_falls_to_zero():
-    rates = [warmup_cosine(step, 100, 10, 0.5) for step in range(101)]
-    assert rates[10] == max(rates) == 0.5
-    assert all(a < b for a, b in pairwise(rates[:11]))
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert rates[100] == pytest.approx(0, abs=1e-15)
-
-
-@pytest.mark.parametrize(("epochs", "count"), [(1, 8), (2, 8), (5, 1), (24, 8), (1000, 12), (3, 2)])
-def test_checkpoints_begin_with_random_weights_and_end_with_the_last_epoch(epochs, count):
-    kept = checkpoint_epochs(epochs, count)
-    assert kept[-1] == epochs
-    assert len(kept) <= count
-    assert kept == sorted(set(kept))
-    assert count == 1 or kept[0] == 0

@@ -1,12 +1,14 @@
 """Parameters: what is refused, in which words, and what a stage may read."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from stages.files import UserError
-from stages.params import Declared, declared_params, load_params
+from stages.images.views import ViewRecipe
+from stages.pipeline.errors import UserError
+from stages.pipeline.params import StrongView, Views, WeakView, declared_params, load_params, read_yaml
 
 PRESETS = sorted(Path("presets").glob("*.yaml"))
 
@@ -33,7 +35,7 @@ def test_presets_are_valid(preset):
     load_params(preset)
 
 
-def test_params_start_as_the_shapes_preset():
+def test_params_equal_shapes_preset():
     assert Path("presets/shapes.yaml").read_bytes() == Path("params.yaml").read_bytes()
 
 
@@ -67,7 +69,7 @@ def test_params_start_as_the_shapes_preset():
         ({"semi_supervised": None}, "semi_supervised is None: "),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(tmp_path, changes, complaint):
+def test_load_params_names_bad_value_and_what_is_allowed(tmp_path, changes, complaint):
     with pytest.raises(UserError) as caught:
         load_params(_with(tmp_path, changes))
     message = str(caught.value)
@@ -75,44 +77,94 @@ def test_a_bad_value_is_named_with_what_is_allowed(tmp_path, changes, complaint)
     assert "\n" not in message
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_load_params_names_all_faults_at_once(tmp_path):
     with pytest.raises(UserError, match=r"seed is -1.*colour is not a parameter"):
         load_params(_with(tmp_path, {"seed": -1, "colour": 1}))
 
 
 @pytest.mark.parametrize("text", ["a: [1", "\xff\xfe", "- 1", "", "a: 1\na: 2"])
-def test_what_is_not_a_parameter_file(tmp_path, text):
+def test_load_params_refuses_malformed_file(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text, encoding="latin-1")
     with pytest.raises(UserError):
         load_params(tmp_path / "params.yaml")
 
 
-def test_no_file(tmp_path):
+def test_load_params_names_missing_file(tmp_path):
     with pytest.raises(UserError, match="run from the top of the project"):
         load_params(tmp_path / "params.yaml")
 
 
-def test_exponents_are_numbers_as_dvc_reads_them(tmp_path):
+def test_load_params_reads_exponents_as_dvc(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(Path("presets/shapes.yaml").read_text().replace("learning_rate: 0.002", "learning_rate: 2e-3"))
     assert load_params(path) == load_params("presets/shapes.yaml")
 
 
-def test_a_stage_sees_what_it_declares_and_nothing_else():
+def test_declared_params_show_only_what_stage_declares():
     params = declared_params("probe")
     assert params.seed == 0
-    assert dict(**params.probe) == {
-        "views": params.probe.views,
-        "strengths": params.probe.strengths,
-        "folds": params.probe.folds,
-    }
+    assert params.probe == load_params().probe
     with pytest.raises(AttributeError, match=r"stage probe reads the parameter pretrain, but dvc\.yaml does not"):
         _ = params.pretrain
     with pytest.raises(AttributeError, match=r"views\.strong"):
         _ = params.views.strong
-    assert isinstance(params.views, Declared)
+    assert isinstance(params.views, Views)
+    assert list(params.flat()) == [
+        "seed",
+        "views.size",
+        "views.weak.crop_min",
+        "views.weak.flip",
+        "probe.views",
+        "probe.C",
+        "probe.folds",
+    ]
 
 
-def test_unknown_stage():
+def test_declared_params_hide_defaults_too(tmp_path):
+    pipeline = tmp_path / "dvc.yaml"
+    pipeline.write_text("stages: {one: {params: [dataset.source]}}")
+    params = declared_params("one", pipeline=pipeline)
+    assert params.dataset.source == "shapes"
+    with pytest.raises(AttributeError, match=r"dataset\.path"):
+        _ = params.dataset.path
+    assert load_params().dataset.path is None, "the parameters themselves have changed"
+
+
+def test_view_sections_are_recipes_without_their_size():
+    names = {field.name for field in fields(ViewRecipe)} - {"size"}
+    assert set(StrongView.model_fields) == names
+    assert set(WeakView.model_fields) < names
+
+
+YAML_1_2 = """
+a: 1e-3
+b: no
+c: 010
+d: 0x10
+e: .5
+f: -.inf
+g: 1.
+h: ~
+i:
+j: +12
+k: 12:30
+l: .nan
+m: 0o17
+n: True
+o: '1'
+p: -1.5E+2
+q: {x: 1, y: [1.0, 1]}
+r: 0o9
+s: 1e
+"""
+
+
+def test_read_yaml_agrees_with_dvc(tmp_path):
+    """DVC reads YAML 1.2 by ruamel.yaml."""
+    (tmp_path / "a.yaml").write_text(YAML_1_2)
+    assert repr(read_yaml(tmp_path / "a.yaml")) == repr(YAML(typ="safe", pure=True).load(YAML_1_2))
+
+
+def test_declared_params_refuse_unknown_stage():
     with pytest.raises(UserError, match="has no stage dance"):
         declared_params("dance")

@@ -1,97 +1,84 @@
-"""Every preset, loaded by every stage, and one training step of each of its models on random images of its size."""
-
-from pathlib import Path
+"""Every preset, read by every stage, and one training step of each of its models on random images of its size."""
 
 import numpy as np
 import pytest
 import torch
-from pictures import random_images, random_pictures
+from helpers.images import random_images, random_pool
+from helpers.structure import ROOT
 from ruamel.yaml import YAML
 
 from stages.images.subsets import draw_labeled
-from stages.images.views import ViewRecipe
-from stages.learning.barlow_twins import pretrain
-from stages.learning.representation import outputs
-from stages.learning.semi_supervised import train_semi_supervised
-from stages.learning.supervised import new_classifier, train_supervised
-from stages.params import declared_params, load_params
+from stages.images.views import view_recipe
+from stages.methods.barlow_twins import pretrain
+from stages.methods.semi_supervised import train_semi_supervised
+from stages.methods.supervised import train_supervised
+from stages.models.batches import LabeledImages
+from stages.models.encoders import build_classifier
+from stages.models.features import extract_features
+from stages.pipeline.params import declared_params, load_params
 
-PRESETS = sorted(Path("presets").glob("*.yaml"))
-STAGES = list(YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"])
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
 CLASSES = 10
+IMAGES = 8
+
+each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@each_preset
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_loads_every_preset(preset, stage):
-    assert declared_params(stage, preset).keys()
+def test_preset_loads_in_every_stage(preset, stage):
+    assert declared_params(stage, preset).flat()
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_one_step_of_each_model(preset, tmp_path):
+@each_preset
+def test_preset_trains_one_step_of_each_model(preset, tmp_path):
     params = load_params(preset)
-    strong = ViewRecipe(params.views.size, **dict(params.views.strong))
-    weak = ViewRecipe(params.views.size, **dict(params.views.weak))
-    few = 8
+    size, strong = params.dataset.image_size, view_recipe(params.views.size, params.views.strong)
 
-    pretraining = dict(params.pretrain) | {"epochs": 1, "warmup_epochs": 0, "batch_size": few}
-    pretraining.pop("checkpoints")
+    changes = {"epochs": 1, "warmup_epochs": 0, "batch_size": IMAGES}
+    settings = params.pretrain.model_copy(update=changes)
     kept = []
-    size = params.dataset.image_size
-    _, projector, trained = pretrain(
-        random_pictures(few, size, 0),
-        encoder=params.encoder.name,
-        stem=params.encoder.stem,
-        views=strong,
+    _, projector, result = pretrain(
+        random_pool(IMAGES, size, 0),
+        params.encoder,
+        strong,
+        settings,
         seed=0,
         scratch=tmp_path,
-        keep=lambda epoch, encoder, projector: kept.append(epoch),
-        **pretraining,
+        after_epoch=lambda epoch, encoder, projector: kept.append(epoch),
     )
-    assert np.isfinite(trained.history[-1]["loss"])
+    assert np.isfinite(result.history[-1]["loss"])
     assert kept == [0, 1]
 
-    labels = torch.arange(few) % CLASSES
-    start = new_classifier(params.encoder.name, params.encoder.stem, CLASSES, 0)
+    labeled = LabeledImages(random_images(IMAGES, size, 0), torch.arange(IMAGES) % CLASSES)
+    start = build_classifier(params.encoder.name, params.encoder.stem, CLASSES, 0)
     for section in ("supervised", "fine_tune"):
-        settings = dict(getattr(params, section)) | {"steps": 1, "batch_size": few}
-        _, trained = train_supervised(
-            start,
-            random_images(few, size, 0),
-            labels,
-            section=section,
-            views=strong,
-            seed=0,
-            scratch=tmp_path,
-            **settings,
-        )
-        assert np.isfinite(trained.history[-1]["loss"])
+        settings = getattr(params, section).model_copy(update={"steps": 1, "batch_size": IMAGES})
+        _, result = train_supervised(start, labeled, section, strong, settings, seed=0, scratch=tmp_path)
+        assert np.isfinite(result.history[-1]["loss"])
 
-    joint = dict(params.semi_supervised) | {"steps": 1, "batch_size": few, "unlabeled_batch_size": few}
-    model, trained = train_semi_supervised(
+    changes = {"steps": 1, "batch_size": IMAGES, "unlabeled_batch_size": IMAGES}
+    model, result = train_semi_supervised(
         start,
         projector,
-        random_images(few, size, 0),
-        labels,
-        random_pictures(few, size, 0),
-        strong=strong,
-        weak=weak,
-        redundancy_weight=params.pretrain.redundancy_weight,
+        labeled,
+        random_pool(IMAGES, size, 0),
+        params.views,
+        params.semi_supervised.model_copy(update=changes),
+        params.pretrain.redundancy_weight,
         seed=0,
         scratch=tmp_path,
-        **joint,
     )
-    assert set(trained.history[-1]) >= {"cross_entropy", "invariance", "redundancy", "consistency"}
-    assert np.isfinite(outputs(model, random_images(2, size, 0), params.views.size)).all()
+    assert set(result.history[-1]) >= {"cross_entropy", "invariance", "redundancy", "consistency"}
+    assert np.isfinite(extract_features(model, random_images(2, size, 0), params.views.size)).all()
 
 
-SIZES = {"shapes": [25] * 10, "stl10": [500] * 10, "photos": [500] * 10, "photos-gpu": [500] * 10}
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_batches_fit_the_fewest_labels_that_are_asked_for(preset):
+@each_preset
+def test_preset_batches_fit_fewest_labels(preset):
     params = load_params(preset)
-    labels = np.repeat(np.arange(10), SIZES[preset.stem])
+    images_per_class = 25 if preset.stem == "shapes" else 500
+    labels = np.repeat(np.arange(CLASSES), images_per_class)
     for ratio in [params.label_ratio, *params.study.label_ratios]:
         visible = len(draw_labeled(labels, ratio, params.seed))
         assert params.supervised.batch_size <= visible

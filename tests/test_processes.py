@@ -4,27 +4,29 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from structure import ROOT
-from workspace import draw_pictures, new_clone, tiny_params
+from helpers.structure import ROOT
+from helpers.waiting import wait_until
+from helpers.workspace import tiny_clone
 
-SCRIPT = ROOT / "tests" / "shared_training.py"
+pytestmark = pytest.mark.slow
+
+SCRIPT = ROOT / "tests" / "helpers" / "shared_training.py"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
 
 def _run(path, count):
     launcher = [*TORCHRUN, f"--nproc-per-node={count}"] if count > 1 else [sys.executable]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     subprocess.run([*launcher, str(SCRIPT), str(path)], check=True, env=environment)
     return torch.load(path, weights_only=True)
 
 
-def test_two_and_four_processes_are_as_one(tmp_path):
+def test_processes_two_and_four_equal_one(tmp_path):
     alone = _run(tmp_path / "1", 1)
     for count in (2, 4):
         together = _run(tmp_path / str(count), count)
@@ -38,18 +40,13 @@ def test_two_and_four_processes_are_as_one(tmp_path):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    place = tmp_path_factory.mktemp("processes")
-    draw_pictures(place / "pictures")
-    (place / "clone").mkdir()
-    clone = new_clone(place / "clone")
-    clone.write(tiny_params(place / "pictures"))
+    clone = tiny_clone(tmp_path_factory.mktemp("processes"))
     clone.environment["OMP_NUM_THREADS"] = "1"
-    (clone.path / "dvc.lock").unlink(missing_ok=True)
     clone("dvc", "repro", "sample", "label")
     return clone
 
 
-def test_a_launcher_reruns_nothing_and_only_the_first_process_writes(clone):
+def test_launcher_reruns_nothing_and_main_process_writes(clone):
     launched = clone.environment | {"LAUNCH": " ".join([*TORCHRUN, "--nproc-per-node=2"])}
     done = subprocess.run(
         ["dvc", "repro", "pretrain"], cwd=clone.path, env=launched, capture_output=True, text=True, check=False
@@ -64,8 +61,8 @@ def test_a_launcher_reruns_nothing_and_only_the_first_process_writes(clone):
     assert not list((clone.path / ".scratch").glob("pretrain/*"))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(clone):
-    clone.set("pretrain.batch_size", 9)
+def test_uneven_batch_is_refused_in_one_line(clone):
+    clone.set_parameter("pretrain.batch_size", 9)
     command = [*TORCHRUN, "--nproc-per-node=2", "-m", "stages.pretrain"]
     done = subprocess.run(command, cwd=clone.path, env=clone.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -73,30 +70,52 @@ def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(clone):
     assert said == ["pretrain: pretrain.batch_size is 9, which 2 processes cannot share evenly: set it to 8 or 10"]
 
 
-def test_a_lost_process_ends_all_and_the_next_run_goes_on(clone):
-    clone.set("pretrain.batch_size", 8)
-    clone.set("pretrain.epochs", 300)
+def test_every_process_may_report_an_error_that_only_it_has(clone):
+    """The second process alone fails, and says why."""
+    clone.set_parameter("pretrain.batch_size", 8)
+    script = clone.path / "second_fails.py"
+    script.write_text(
+        "import os, runpy, sys\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    import stages.pretrain as stage\n"
+        "    from stages.pipeline.errors import UserError\n"
+        "    def pick_device(): raise UserError('the second one fails')\n"
+        "    stage.pick_device = pick_device\n"
+        "    from stages.pipeline.runner import run_stage\n"
+        "    run_stage(stage.main, '', fingerprint=lambda: '', all_processes=True)\n"
+        "else:\n"
+        "    runpy.run_module('stages.pretrain', run_name='__main__', alter_sys=True)\n"
+    )
+    command = [*TORCHRUN, "--nproc-per-node=2", str(script)]
+    environment = clone.environment | {"PYTHONPATH": str(clone.path)}
+    done = subprocess.run(command, cwd=clone.path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "pretrain: the second one fails" in done.stderr.splitlines()
+    script.unlink()
+
+
+def test_dead_process_ends_all_and_next_run_resumes(clone):
+    clone.set_parameter("pretrain.batch_size", 8)
+    clone.set_parameter("pretrain.epochs", 300)
     command = [*TORCHRUN, "--nproc-per-node=2", "-m", "stages.pretrain"]
     run = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stderr=subprocess.PIPE, text=True)
-    give_up = time.monotonic() + 120
-    while not list((clone.path / ".scratch").glob("pretrain/*/pretrain/*.pt")) and time.monotonic() < give_up:
-        time.sleep(0.1)
+    wait_until(lambda: any((clone.path / ".scratch").glob("pretrain/*/pretrain/*.pt")), "a checkpoint")
     second = next(
         child for child in psutil.Process(run.pid).children(recursive=True) if child.environ().get("RANK") == "1"
     )
     os.kill(second.pid, signal.SIGKILL)
-    _, said = run.communicate(timeout=120)
+    _, said = run.communicate()
     assert run.returncode != 0
     assert "SIGKILL" in said
     assert not [child for child in psutil.process_iter(["environ"]) if Path(clone.path) == _place(child)]
     again = subprocess.Popen(command, cwd=clone.path, env=clone.environment, stderr=subprocess.PIPE, text=True)
     for line in again.stderr:
-        if "pretrain: going on after" in line:
+        if "pretrain: resuming after" in line:
             break
     else:
-        pytest.fail("it did not go on")
+        pytest.fail("it did not resume")
     again.send_signal(signal.SIGINT)
-    again.communicate(timeout=120)
+    again.communicate()
 
 
 def _place(process):

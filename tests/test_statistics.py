@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from stages.reporting.records import wilson
-from stages.reporting.statistics import (
+from stages.evaluation.accuracy import correct, score, wilson_interval
+from stages.evaluation.statistics import (
     by_method,
     calibration_error,
     class_accuracy,
@@ -14,6 +14,7 @@ from stages.reporting.statistics import (
     efficiency_table,
     labels_needed,
     mean_interval,
+    method_score,
     paired_differences,
     reliability,
 )
@@ -32,19 +33,32 @@ def _covered(intervals, truth):
     return ((low <= truth) & (truth <= high)).mean()
 
 
+def test_score_counts_correct_predictions():
+    predictions = _predictions([1, 1, 0, 1], [0.9, 0.9, 0.6, 0.9])
+    assert correct(predictions).tolist() == [True, True, False, True]
+    found = score(predictions, 6)
+    assert found.keys() == {"accuracy", "ci95", "labels", "test_images"}
+    assert (found["accuracy"], found["labels"], found["test_images"]) == (0.75, 6, 4)
+    interval = binomtest(3, 4).proportion_ci(0.95, "wilson")
+    assert found["ci95"] == pytest.approx([interval.low, interval.high], abs=1e-6)
+    assert method_score(predictions, 6).items() >= found.items()
+
+
 @pytest.mark.parametrize(("share", "images"), [(0.5, 200), (0.8, 500), (0.95, 2000)])
-def test_wilson_intervals_cover(share, images):
+def test_wilson_interval_covers(share, images):
     rng = np.random.default_rng(0)
-    assert 0.93 <= _covered([wilson(right, images) for right in rng.binomial(images, share, 4000)], share) <= 0.97
+    assert (
+        0.93 <= _covered([wilson_interval(right, images) for right in rng.binomial(images, share, 4000)], share) <= 0.97
+    )
 
 
 @pytest.mark.parametrize("draws", [3, 10])
-def test_intervals_over_draws_cover(draws):
+def test_mean_interval_covers(draws):
     rng = np.random.default_rng(1)
     assert 0.93 <= _covered([mean_interval(rng.normal(0.8, 0.02, draws)) for _ in range(4000)], 0.8) <= 0.97
 
 
-def test_bootstrap_intervals_of_differences_cover():
+def test_difference_interval_covers():
     rng = np.random.default_rng(2)
     intervals = []
     for _ in range(2000):
@@ -70,7 +84,7 @@ def test_paired_differences_by_hand():
     assert table.set_index(["first", "second"]).loc[("one", "two"), "difference"] == pytest.approx(0.6)
 
 
-def test_difference_interval_is_that_of_resampled_images():
+def test_difference_interval_equals_scipy_bootstrap():
     rng = np.random.default_rng(4)
     one, two = rng.random(300) < 0.8, rng.random(300) < 0.7
     row = paired_differences({"one": _predictions(one), "two": _predictions(two)}).iloc[0]
@@ -79,12 +93,12 @@ def test_difference_interval_is_that_of_resampled_images():
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=0.005)
 
 
-def test_the_same_predictions_do_not_differ():
+def test_paired_differences_of_same_predictions_are_zero():
     row = paired_differences({"one": _predictions([1, 0, 1]), "two": _predictions([1, 0, 1])}).iloc[0]
     assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
 
 
-def test_calibration_error_by_loop():
+def test_calibration_error_equals_loop():
     rng = np.random.default_rng(3)
     confidence = rng.uniform(0.1, 1, 500).round(6)
     confidence[:3] = [1.0, 0.0, 1 / 3]
@@ -107,7 +121,7 @@ def test_class_accuracy_by_hand():
     found = class_accuracy({"probe": table}).set_index("class")
     assert found["accuracy"].to_dict() == pytest.approx({"x": 2 / 3, "y": 1.0}, abs=1e-6)
     assert found["images"].to_dict() == {"x": 3, "y": 1}
-    assert found.loc["x", ["low", "high"]].tolist() == pytest.approx(wilson(2, 3), abs=1e-6)
+    assert found.loc["x", ["low", "high"]].tolist() == pytest.approx(wilson_interval(2, 3), abs=1e-6)
 
 
 def _study(curves):
@@ -122,7 +136,7 @@ def _study(curves):
     )
 
 
-def test_labels_needed_are_read_off_the_logarithmic_line():
+def test_labels_needed_interpolates_logarithmically():
     table = labels_needed(
         _study({1.0: (0.9, 0.95), 0.01: (0.5, 0.7), 0.1: (0.7, 0.8)}), "semi_supervised", "supervised"
     )
@@ -135,8 +149,9 @@ def test_labels_needed_are_read_off_the_logarithmic_line():
     assert worse["needed"].tolist() == pytest.approx([0, 10**1.5], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 10])
-def test_intervals_of_labels_needed_cover(seeds):
+def test_labels_needed_interval_covers(seeds):
     rng = np.random.default_rng(5)
     at, truth = np.array([10, 100, 1000]), {"supervised": np.array([0.5, 0.7, 0.85]), "semi_supervised": 0.76}
     needed = 10 ** (2 + (0.76 - 0.7) / (0.85 - 0.7))
@@ -155,7 +170,7 @@ def test_intervals_of_labels_needed_cover(seeds):
     assert 0.93 <= _covered(intervals, needed) <= 0.97
 
 
-def test_several_draws_carry_their_spread():
+def test_efficiency_table_carries_spread_of_draws():
     draws = [0.7, 0.74, 0.78]
     row = efficiency_table(
         {0.1: {"probe": {"accuracy": 0.74, "std": 0.04, "seeds": 3, "draws": draws, "labels": 5, "test_images": 9}}}
@@ -165,7 +180,7 @@ def test_several_draws_carry_their_spread():
     )
 
 
-def test_efficiency_by_method_has_a_row_per_ratio():
+def test_by_method_has_one_row_per_ratio():
     row = {"accuracy": 0.5, "seeds": 1, "labels": 10, "test_images": 100}
     study = {0.1: {"supervised": row, "probe": row | {"accuracy": 0.7}}, 0.2: {"supervised": row, "probe": row}}
     wide = by_method(efficiency_table(study))

@@ -11,30 +11,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import archive, contents, serving
+from helpers.archives import serve, stl10_files, write_archive
 from torchvision.datasets import STL10
 
-from stages.files import UserError
-from stages.images.layout import open_images
-from stages.images.stl10 import find_archive, unpack_stl10
+from stages.images.sources.stl10 import find_archive, unpack_stl10
+from stages.pipeline.errors import UserError
+from stages.pipeline.image_set import open_images
+
+FETCH = """
+import sys
+from pathlib import Path
+from stages.images.sources.stl10 import find_archive
+address, md5, directory = sys.argv[1:]
+find_archive(None, address, md5, Path(directory))
+"""
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     directory = tmp_path_factory.mktemp("server")
-    return directory, archive(directory / STL10.filename, contents())
+    return directory, write_archive(directory / STL10.filename, stl10_files())
 
 
 def _variant(tmp_path, **changes):
-    files = contents(10, 10, 10) | changes
+    files = stl10_files(10, 10, 10) | changes
     path = tmp_path / "variant.tar.gz"
-    archive(path, {name: content for name, content in files.items() if content is not None})
+    write_archive(path, {name: content for name, content in files.items() if content is not None})
     return path
 
 
-def test_arrays_are_those_of_torchvisions_reader(served, tmp_path, monkeypatch):
+def test_unpack_stl10_equals_torchvision(served, tmp_path, monkeypatch):
     directory, md5 = served
-    with serving(directory) as (address, _):
+    with serve(directory) as (address, _):
         found = find_archive(None, f"{address}/{STL10.filename}", md5, tmp_path / "scratch")
     unpack_stl10(found, tmp_path / "images")
     with tarfile.open(found) as tar:
@@ -54,12 +62,12 @@ def test_arrays_are_those_of_torchvisions_reader(served, tmp_path, monkeypatch):
         )
 
 
-def test_a_transfer_cut_off_goes_on_where_it_stopped(served, tmp_path):
+def test_find_archive_resumes_cut_transfer(served, tmp_path):
     directory, md5 = served
     total = (directory / STL10.filename).stat().st_size
-    with serving(directory, cut=total // 2) as (address, sent):
+    with serve(directory, cut=total // 2) as (address, sent):
         url = f"{address}/{STL10.filename}"
-        with pytest.raises(UserError, match=r"broke off after [\d,]+ bytes.*goes on from there"):
+        with pytest.raises(UserError, match=r"broke off after [\d,]+ bytes.*run again to resume"):
             find_archive(None, url, md5, tmp_path)
         find_archive(None, url, md5, tmp_path)
         start, rest = sent[1]
@@ -69,13 +77,14 @@ def test_a_transfer_cut_off_goes_on_where_it_stopped(served, tmp_path):
         assert len(sent) == 2, "what has arrived and is right is not fetched again"
 
 
-def test_a_killed_transfer_goes_on_where_it_stopped(served, tmp_path):
+def test_find_archive_resumes_killed_transfer(served, tmp_path):
     directory, md5 = served
     total = (directory / STL10.filename).stat().st_size
     with socket.create_server(("127.0.0.1", 0)) as slow:
         address = f"http://127.0.0.1:{slow.getsockname()[1]}/{STL10.filename}"
-        code = f"from pathlib import Path; from stages.images.stl10 import find_archive; find_archive(None, {address!r}, {md5!r}, Path({str(tmp_path)!r}))"
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", FETCH, address, md5, str(tmp_path)], stderr=subprocess.DEVNULL
+        )
         connection, _ = slow.accept()
         with connection:
             connection.recv(65536)
@@ -88,14 +97,14 @@ def test_a_killed_transfer_goes_on_where_it_stopped(served, tmp_path):
             process.kill()
             process.wait()
     have = part.stat().st_size
-    with serving(directory) as (address, sent):
+    with serve(directory) as (address, sent):
         find_archive(None, f"{address}/{STL10.filename}", md5, tmp_path)
     assert sent == [(have, total - have)]
 
 
-def test_a_wrong_checksum_is_found_before_unpacking(served, tmp_path):
+def test_find_archive_checks_md5_before_unpacking(served, tmp_path):
     directory, _ = served
-    with serving(directory) as (address, _), pytest.raises(UserError, match=r"MD5 .* expected 0000"):
+    with serve(directory) as (address, _), pytest.raises(UserError, match=r"MD5 .* expected 0000"):
         find_archive(None, f"{address}/{STL10.filename}", "0" * 32, tmp_path)
     assert not any(tmp_path.iterdir())
     with pytest.raises(UserError, match="expected 91f7"):
@@ -103,25 +112,25 @@ def test_a_wrong_checksum_is_found_before_unpacking(served, tmp_path):
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_a_refusing_server(served, tmp_path, status):
-    with serving(served[0], status=status) as (address, _), pytest.raises(UserError, match=f"answers {status}"):
+def test_find_archive_reports_refusing_server(served, tmp_path, status):
+    with serve(served[0], status=status) as (address, _), pytest.raises(UserError, match=f"answers {status}"):
         find_archive(None, f"{address}/{STL10.filename}", "0" * 32, tmp_path)
 
 
-def test_no_server(tmp_path):
+def test_find_archive_reports_missing_server(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(UserError, match="Connection refused"):
         find_archive(None, f"http://127.0.0.1:{port}/x", "0" * 32, tmp_path)
 
 
-def test_no_room(served, tmp_path, monkeypatch):
+def test_find_archive_reports_full_disk(served, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
-    with serving(served[0]) as (address, _), pytest.raises(UserError, match="free some space"):
+    with serve(served[0]) as (address, _), pytest.raises(UserError, match="free some space"):
         find_archive(None, f"{address}/{STL10.filename}", "0" * 32, tmp_path)
 
 
-def test_no_archive_at_the_path(tmp_path):
+def test_find_archive_reports_missing_archive(tmp_path):
     with pytest.raises(UserError, match=r"dataset\.path must name"):
         find_archive(str(tmp_path), None, None, tmp_path)
 
@@ -140,7 +149,7 @@ def test_no_archive_at_the_path(tmp_path):
         ({"/evil.txt": b"!"}, "would land outside its directory"),
     ],
 )
-def test_a_wrong_archive_leaves_nothing_behind(tmp_path, changes, complaint):
+def test_unpack_stl10_names_fault_and_leaves_nothing(tmp_path, changes, complaint):
     path = _variant(tmp_path, **changes)
     with pytest.raises(UserError, match=complaint):
         unpack_stl10(path, tmp_path / "data" / "images")
@@ -148,7 +157,7 @@ def test_a_wrong_archive_leaves_nothing_behind(tmp_path, changes, complaint):
 
 
 @pytest.mark.parametrize("damage", ["page", "truncated", "not tar", "empty"])
-def test_what_is_not_an_archive(tmp_path, damage):
+def test_unpack_stl10_refuses_other_files(tmp_path, damage):
     path: Path = _variant(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(

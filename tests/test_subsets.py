@@ -5,15 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stages.files import UserError
 from stages.images.subsets import draw_labeled, draw_unlabeled, pick_evenly, unlabeled_pool
+from stages.pipeline.errors import UserError
 
 BALANCED = np.repeat(np.arange(10), 25)
 UNEVEN = np.repeat([0, 1, 2], [100, 40, 10])
 
 
 @pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
-def test_smaller_ratio_is_inside_larger_one(labels):
+def test_draw_labeled_is_nested(labels):
     drawn = [set(draw_labeled(labels, ratio, 0)) for ratio in (0.1, 0.2, 0.35, 0.9, 1.0)]
     assert all(a < b for a, b in pairwise(drawn))
     assert drawn[-1] == set(range(len(labels)))
@@ -22,20 +22,20 @@ def test_smaller_ratio_is_inside_larger_one(labels):
 @pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.5, 0.77])
 @pytest.mark.parametrize("seed", range(5))
-def test_classes_are_shown_in_proportion(labels, ratio, seed):
+def test_draw_labeled_is_stratified(labels, ratio, seed):
     drawn = draw_labeled(labels, ratio, seed)
     assert len(drawn) == int(ratio * len(labels) + 0.5)
     counts, totals = np.bincount(labels[drawn]), np.bincount(labels)
     assert (np.abs(counts - ratio * totals) <= 1 + 1e-9).all()
 
 
-def test_seed_decides():
+def test_draw_labeled_follows_seed():
     assert np.array_equal(draw_labeled(BALANCED, 0.2, 1), draw_labeled(BALANCED, 0.2, 1))
     assert not np.array_equal(draw_labeled(BALANCED, 0.2, 1), draw_labeled(BALANCED, 0.2, 2))
 
 
 @pytest.mark.parametrize("labels", [BALANCED, UNEVEN])
-def test_too_small_a_ratio_names_the_smallest_that_works(labels):
+def test_draw_labeled_names_smallest_ratio(labels):
     with pytest.raises(UserError, match="smallest ratio that works is") as caught:
         draw_labeled(labels, 0.005, 3)
     smallest = float(str(caught.value).rsplit(" ", 1)[1])
@@ -44,7 +44,7 @@ def test_too_small_a_ratio_names_the_smallest_that_works(labels):
         draw_labeled(labels, smallest - 1.01 / len(labels), 3)
 
 
-def test_predefined_folds_come_first():
+def test_draw_labeled_takes_predefined_fold_first():
     labels = np.arange(500) % 10
     folds = np.stack([np.random.default_rng(k).permutation(500)[:100] for k in range(3)])
     for seed in range(6):
@@ -59,7 +59,7 @@ def test_predefined_folds_come_first():
         draw_labeled(labels, 0.2, 0, lacking)
 
 
-def test_unlabelled_sample():
+def test_draw_unlabeled_is_sample_without_replacement():
     drawn = draw_unlabeled(100, 30, 0)
     assert len(set(drawn)) == 30
     assert drawn.min() >= 0
@@ -69,12 +69,12 @@ def test_unlabelled_sample():
         draw_unlabeled(100, 101, 0)
 
 
-def test_images_to_look_at_are_even_and_at_most_all():
+def test_pick_evenly_balances_classes():
     assert set(np.bincount(BALANCED[pick_evenly(BALANCED, 50, 0)])) == {5}
     assert len(pick_evenly(UNEVEN, 1000, 0)) == len(UNEVEN)
 
 
-def test_pool_holds_the_sample_and_what_is_not_visible():
+def test_unlabeled_pool_joins_sample_and_hidden_training_images():
     unlabeled, train = np.arange(5)[:, None, None, None], 10 + np.arange(4)[:, None, None, None]
     pool = unlabeled_pool(unlabeled, np.array([1, 3]), train, np.array([0, 2]))
     assert [images[chosen].ravel().tolist() for images, chosen in pool] == [[1, 3], [11, 13]]

@@ -1,23 +1,32 @@
-"""Which images take part: the unlabelled sample, the visible labels, the images to look at."""
+"""Which images take part: the unlabelled sample, the visible labels, an even choice of training images."""
 
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files import UserError
+from stages.pipeline.errors import UserError
 
 
 def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.int64]:
-    """Indices of `size` of the `available` unlabelled images (None: all), sorted, none twice.
+    """Draw the unlabelled sample.
+
+    Args:
+        available: Number of unlabelled images in the image set.
+        size: Number of images to draw without replacement; None for all of them.
+        seed: Random seed for the draw.
+
+    Returns:
+        (size,) indices of the drawn images, sorted.
 
     Raises:
-        UserError: more are asked for than there are.
+        UserError: `size` exceeds `available`.
     """
     size = available if size is None else size
     if size > available:
         raise UserError(
-            f"unlabeled.size is {size}, but the image set has {available} unlabelled images: ask for at most {available}"
+            f"unlabeled.size is {size}, but the image set has {available} unlabelled images: "
+            f"ask for at most {available}"
         )
     return np.sort(np.random.default_rng([seed, 1]).permutation(available)[:size])
 
@@ -25,40 +34,47 @@ def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.in
 def draw_labeled(
     labels: NDArray[np.int64], ratio: float, seed: int, folds: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Indices of the training images whose label is visible, sorted.
+    """Draw the training images whose label is visible.
 
-    One order of all images is drawn from `seed`, in which each class recurs as evenly as its share allows; the first
-    round(ratio * N) of it are visible. So a sample is stratified to within one image per class, and a smaller ratio is
-    contained in a larger one. Where a source has predefined folds, those of fold `seed` modulo their number come first: so
-    ratio 0.2 of STL-10 shows exactly one of its ten folds of 1,000.
+    One order of all N images is drawn from `seed`, in which each class recurs as evenly as its share allows, and the
+    first round(ratio * N) images of it are labelled. So every draw is stratified to within one image per class, and a
+    smaller ratio is contained in a larger one. If the image set has predefined folds, the images of fold `seed`
+    modulo their number come first: ratio 0.2 of STL-10 is exactly one of its ten folds of 1,000.
 
     Args:
-        labels: (N,) class numbers 0..C-1.
-        ratio: share of labels to show, in (0, 1].
-        seed: of the order.
-        folds: (F, M) indices into the labels, or None.
+        labels: (N,) class numbers 0..C-1 of the training images.
+        ratio: Share of the labels to show, in (0, 1].
+        seed: Random seed for the order of the images.
+        folds: (F, M) predefined folds as indices of training images, or None.
+
+    Returns:
+        Indices of the labelled images, sorted.
 
     Raises:
-        UserError: `ratio`, or the fold, leaves a class without a visible label.
+        UserError: The ratio or the fold leaves a class without a visible label; the message names the smallest ratio
+            that works.
     """
     first = np.arange(0) if folds is None else folds[seed % len(folds)]
     rest = np.setdiff1d(np.arange(len(labels)), first)
-    order = np.concatenate([part[_label_order(labels[part], seed)] for part in (first, rest)])
+    order = np.concatenate([part[_stratified_order(labels[part], seed)] for part in (first, rest)])
+    # As a fraction of the decimal digits, since 0.145 * 100 is below 14.5 in binary.
     count = int(Fraction(str(ratio)) * len(labels) + Fraction(1, 2))
+
     classes = np.unique(labels)
-    if count == 0 or len(np.unique(labels[order[:count]])) < len(classes):
+    absent = np.setdiff1d(classes, labels[order[:count]])
+    if len(absent):
         first_of_each = [int(np.argmax(labels[order] == number)) for number in classes]
         smallest = (max(first_of_each) + 1) / len(labels)
-        absent = np.setdiff1d(classes, labels[order[:count]])[0]
         source = "" if folds is None else f", fold {seed % len(folds)} of the image set first,"
         raise UserError(
-            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels{source} and leaves class {absent} with none: "
-            f"the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
+            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels{source} and leaves class "
+            f"{absent[0]} with none: the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
         )
     return np.sort(order[:count])
 
 
-def _label_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def _stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return a random order of images in which each class recurs at even distances, as indices into `labels`."""
     rng = np.random.default_rng([seed, 2])
     position = np.empty(len(labels))
     for number in np.unique(labels):
@@ -68,23 +84,31 @@ def _label_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 
 def pick_evenly(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Indices of `size` images, all classes alike as far as they reach, sorted; all images if there are fewer."""
-    order = _label_order(labels, seed)
-    return np.sort(order[:size])
+    """Pick images in which the classes have the same shares as in all of them.
+
+    Args:
+        labels: (N,) class numbers.
+        size: Number of images to pick; all N if there are fewer.
+        seed: Random seed for the choice.
+
+    Returns:
+        (min(size, N),) indices of the picked images, sorted.
+    """
+    return np.sort(_stratified_order(labels, seed)[:size])
 
 
 def unlabeled_pool(
     unlabeled: NDArray[np.uint8], sample: NDArray[np.int64], train: NDArray[np.uint8], labeled: NDArray[np.int64]
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """The unlabelled images in use: the sample, and the training images whose label is not visible.
+    """Return the unlabelled images in use: the sample, and the training images whose label is not visible.
 
     Args:
         unlabeled: (M, H, W, 3) unlabelled images.
-        sample: indices into them.
+        sample: Indices of the unlabelled images that were drawn.
         train: (N, H, W, 3) training images.
-        labeled: indices of those whose label is visible.
+        labeled: Indices of the training images whose label is visible.
 
     Returns:
-        both arrays as they are, each with the indices of its images that are in use.
+        Both arrays as they are, each with the indices of its images that are in use.
     """
     return [(unlabeled, sample), (train, np.setdiff1d(np.arange(len(train)), labeled, assume_unique=True))]

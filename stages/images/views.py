@@ -1,39 +1,52 @@
 """Augmented views of images, made in batches on the device where the images are.
 
-Every image gets parameters of its own. Drawing them (`draw_view_parameters`) is apart from applying them (`make_views`), so
-that each operation can be held against torchvision's functional one with the same parameters.
+Every view has parameters of its own. They are drawn first (`draw_view_parameters`) and applied second (`make_views`),
+so that each operation can be verified against its counterpart in torchvision with the same parameters. Two views of
+each of N images are asked for by 2 N parameters: views i, N + i, 2 N + i and so on are made from image i.
 
-Random resized crop and flip are weighted sums of pixel rows, then of pixel columns, with the few weights of the antialiasing
-triangle filter that are not 0. They leave views as (N, columns, 3, rows), so that operations on colours run over whole columns of
-one channel; the end puts the channels last.
+Random resized crop and flip are weighted sums of pixel rows, then of pixel columns, with only the few nonzero weights
+of the antialiasing triangle filter. Each sum runs over lines that are contiguous in memory, which fixes the layouts:
+
+    images              (N, H, W, 3)   uint8, as they are on disk
+    sums of rows        (V, H, 3 W)    float32, transposed before columns are summed
+    views in the making (V, W, 3, H)   float32; operations on colours run over whole columns of one channel
+    finished views      (V, 3, H, W)   float32 in channels_last memory, as convolutions take them
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
 from math import ceil, log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import channel_shuffle, embedding_bag
+from torch.nn.functional import channel_shuffle, embedding_bag, one_hot
 
-_GREY = (0.2989, 0.587, 0.114)
+from stages.pipeline.params import StrongView, WeakView
+
+# Luma of ITU-R BT.601, as torchvision rounds it.
+_RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114
+# In place of the chroma of grey, which is 0 and divided by.
 _TINY = 1e-12
-_VIEWS_IN_CACHE = 32
 
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """What may happen to an image on its way to a view.
+    """Ranges and probabilities from which the parameters of views are drawn.
 
     Attributes:
-        size: height and width of the view in pixels.
-        crop_min: smallest share of the image's area that a crop may cover, in (0, 1]; aspect ratio is within 3/4..4/3.
-        flip: whether half of the views are mirrored left to right.
-        brightness, contrast, saturation: factors are drawn from 1 - value..1 + value, not below 0.
-        hue: turn of the colour circle, drawn from -hue..hue, at most 0.5.
-        jitter_probability: share of the views whose brightness, contrast, saturation and hue change.
-        greyscale_probability, blur_probability, solarize_probability: share of the views so changed.
+        size: Height and width of a view in pixels.
+        crop_min: Smallest share of the image's area that a crop may cover, in (0, 1]. The aspect ratio is within
+            3/4..4/3.
+        flip: Whether half of the views are mirrored left to right.
+        brightness: Half-width of the range of brightness factors, 1 - value..1 + value, cut off at 0.
+        contrast: Half-width of the range of contrast factors, likewise.
+        saturation: Half-width of the range of saturation factors, likewise.
+        hue: Half-width of the range of hue shifts in turns of the colour circle, in 0..0.5.
+        jitter_probability: Probability that brightness, contrast, saturation and hue of a view are changed.
+        greyscale_probability: Probability that a view is turned grey.
+        blur_probability: Probability that a view is blurred.
+        solarize_probability: Probability that a view is solarized.
     """
 
     size: int
@@ -49,12 +62,28 @@ class ViewRecipe:
     solarize_probability: float = 0.0
 
 
+def view_recipe(size: int, section: WeakView | StrongView) -> ViewRecipe:
+    """Return the recipe that a section of the parameters describes, for views of `size` pixels."""
+    return ViewRecipe(size, **section.model_dump())
+
+
 @dataclass(frozen=True)
 class ViewParameters:
-    """What happens to each of N images; every field is a tensor of shape (N,).
+    """What is done to each of V views; every field is a tensor of shape (V,).
 
-    `top`, `left`, `height`, `width` (pixels) are the crop; the factors are 1 and `hue` is 0 where nothing changes;
-    `blur_sigma` is in pixels of the view and 0 for none.
+    Attributes:
+        top: First pixel row of the crop.
+        left: First pixel column of the crop.
+        height: Height of the crop in pixels of the image.
+        width: Width of the crop in pixels of the image.
+        flip: Whether the view is mirrored left to right.
+        brightness: Factor, 1 for no change.
+        contrast: Factor, 1 for no change.
+        saturation: Factor, 1 for no change.
+        hue: Shift in turns of the colour circle, 0 for no change.
+        greyscale: Whether the view is turned grey.
+        blur_sigma: Standard deviation of the blur in pixels of the view, 0 for none.
+        solarize: Whether the view is solarized.
     """
 
     top: Tensor
@@ -71,46 +100,57 @@ class ViewParameters:
     solarize: Tensor
 
     def to(self, device: torch.device) -> "ViewParameters":
+        """Return a copy on `device`, which the CPU does not wait for."""
         return ViewParameters(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def __getitem__(self, chosen: Tensor) -> "ViewParameters":
+        """Return the parameters of the chosen views, given as indices or as a mask."""
         return ViewParameters(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def _full_precision(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Keep an operation's matrix products in float32 where the model around it runs in lower precision."""
+class Crops(NamedTuple):
+    """Pixel rows and columns that V crops are weighted sums of; see `crop_resize`.
 
-    @wraps(operation)
-    def wrapped(images: Tensor, *arguments: Tensor | int) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
-            return operation(images, *arguments)
+    Attributes:
+        rows: (V, size, taps) numbers of pixel rows.
+        row_weights: (V, size, taps) weights of these rows, which also scale bytes to 0..1.
+        columns: (V, size, taps) numbers of pixel columns.
+        column_weights: (V, size, taps) weights of these columns.
+    """
 
-    return wrapped
+    rows: Tensor
+    row_weights: Tensor
+    columns: Tensor
+    column_weights: Tensor
 
 
 def draw_view_parameters(
     n: int, height: int, width: int, recipe: ViewRecipe, generator: torch.Generator
 ) -> ViewParameters:
-    """Draw what happens to each of `n` images of `height` x `width` pixels.
+    """Draw the parameters of `n` views of images of `height` x `width` pixels.
 
-    Crops follow torchvision's RandomResizedCrop: area uniform in crop_min..1, aspect ratio log-uniform in 3/4..4/3, the
-    first of ten tries that fits, else a central crop. Jitter ranges follow its ColorJitter. Blur draws its sigma from
-    0.1..2.0, as in BYOL (Grill et al. 2020, appendix B).
+    Crops follow torchvision's RandomResizedCrop: the area is uniform in crop_min..1, the aspect ratio log-uniform in
+    3/4..4/3, and the first of ten tries that fits into the image is taken, or else a central crop. Colour jitter
+    follows torchvision's ColorJitter in the fixed order brightness, contrast, saturation, hue. The standard deviation
+    of the blur is uniform in 0.1..2.0, as in BYOL (Grill et al. 2020, appendix B).
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(shape or (n,), generator=generator) * (high - low) + low
 
+    # Size of the crop: the first try that fits.
     area = height * width * uniform(recipe.crop_min, 1.0, n, 10)
     aspect = torch.exp(uniform(log(3 / 4), log(4 / 3), n, 10))
     tries_w = torch.round(torch.sqrt(area * aspect)).long()
     tries_h = torch.round(torch.sqrt(area / aspect)).long()
     fits = (tries_w > 0) & (tries_w <= width) & (tries_h > 0) & (tries_h <= height)
     first = fits.long().argmax(1, keepdim=True)
-    fallback_w, fallback_h = _central_crop(height, width)
     found = fits.any(1)
+    fallback_w, fallback_h = _central_crop(height, width)
     crop_w = torch.where(found, tries_w.gather(1, first).squeeze(1), fallback_w)
     crop_h = torch.where(found, tries_h.gather(1, first).squeeze(1), fallback_h)
+
+    # Place of the crop: anywhere inside the image.
     top = (uniform(0, 1) * (height - crop_h + 1)).long()
     left = (uniform(0, 1) * (width - crop_w + 1)).long()
     top = torch.where(found, top, (height - crop_h) // 2)
@@ -137,192 +177,164 @@ def draw_view_parameters(
     )
 
 
+def _central_crop(height: int, width: int) -> tuple[int, int]:
+    """Return width and height of the largest central box with an aspect ratio within 3/4..4/3."""
+    if width < height * 3 / 4:
+        return width, round(width / (3 / 4))
+    if width > height * 4 / 3:
+        return round(height * (4 / 3)), height
+    return width, height
+
+
 def crop_and_colour(
     images: Tensor,
-    rows: Tensor,
-    row_weights: Tensor,
-    columns: Tensor,
-    column_weights: Tensor,
+    crops: Crops,
     brightness: Tensor,
     contrast: Tensor,
     saturation: Tensor,
     hue: Tensor | None = None,
 ) -> Tensor:
-    """What happens to every view: crop and flip, then brightness, contrast, saturation and hue in this order.
+    """Apply what every view needs: crop and flip, then brightness, contrast, saturation and hue in this order.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        rows, row_weights, columns, column_weights: see `_crops`; views i, N + i, 2 N + i and so on are of image i.
-        brightness, contrast, saturation: (k N,) factors.
-        hue: (k N,) turns, or None where nothing is turned.
+        images: (N, H, W, 3) uint8 images.
+        crops: Pixel rows and columns of k N views and their weights; views i, N + i, 2 N + i and so on are of image i.
+        brightness: (k N,) factors.
+        contrast: (k N,) factors.
+        saturation: (k N,) factors.
+        hue: (k N,) shifts in turns of the colour circle, or None if no hue is shifted.
 
     Returns:
-        (k N, size, size, 3) float32 in 0..1 but for rounding.
+        (k N, W, 3, H) float32 views in 0..1 up to rounding.
     """
-    # Not `crop_resize`: a compiler stops at a transposition, and inside of a function that is called it would fuse nothing around it.
-    upright = _transposed(_row_sums(images, rows, row_weights))
-    views = _column_sums(upright, columns, column_weights)
+    # Written out rather than shared with `crop_resize`: a compiler breaks its graph at the transposition, and where
+    # that happens inside a called function, nothing around the call is fused.
+    columns = _transposed(_row_sums(images, crops))
+    views = _column_sums(columns, crops)
     views = adjust_brightness_(views, brightness)
     views = adjust_contrast_(views, contrast)
     views = adjust_saturation_(views, saturation)
-    return _pixels(views if hue is None else adjust_hue(views, hue))
+    return views if hue is None else adjust_hue(views, hue)
 
 
 def make_views(
-    images: Tensor, parameters: ViewParameters, size: int, change_all: Callable[..., Tensor] = crop_and_colour
+    images: Tensor, parameters: ViewParameters, size: int, transform: Callable[..., Tensor] = crop_and_colour
 ) -> Tensor:
-    """Apply `parameters` to `images`.
+    """Make k views of each image, as `parameters` say.
 
     The order is fixed: crop and flip, brightness, contrast, saturation, hue, greyscale, blur, solarize.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        parameters: of k N views, k of each image: views i, N + i, 2 N + i and so on are of image i. They are on the CPU, so that
-            a GPU need not be waited for to know which views an operation is for.
-        size: height and width of the views.
-        change_all: `crop_and_colour`, or the same compiled.
+        images: (N, H, W, 3) uint8 images.
+        parameters: Parameters of k N views; views i, N + i, 2 N + i and so on are of image i. They are on the CPU, so
+            that nothing waits for a GPU to know which views an operation applies to.
+        size: Height and width of the views in pixels.
+        transform: `crop_and_colour`, or a compiled version of it.
 
     Returns:
-        (k N, 3, size, size) float32 in 0..1 but for rounding, in channels_last memory.
+        (k N, 3, size, size) float32 views in 0..1 up to rounding, in channels_last memory.
     """
-    n, per_image = len(images), len(parameters.top) // len(images)
     p = parameters.to(images.device)
-    crops = _crops(p.top, p.left, p.height, p.width, p.flip, images.shape[1:3], size)
-    # Grey is no saturation where the colours are not turned later, nor clamped before.
+    crops = _crops(p.top, p.left, p.height, p.width, p.flip, max(images.shape[1:3]), size)
+
+    # Saturation 0 makes a view grey at no cost, unless its hue is shifted afterwards or its own saturation would have
+    # been clamped.
     desaturated = parameters.greyscale & (parameters.hue == 0) & (parameters.saturation <= 1)
     saturation = torch.where(desaturated.to(images.device, non_blocking=True), 0.0, p.saturation)
-    colours = [p.brightness, p.contrast, saturation, *([p.hue] if parameters.hue.any() else [])]
-    # On a CPU, what one operation writes of a block is still in the cache when the next one reads it.
-    block = n if images.is_cuda else max(1, _VIEWS_IN_CACHE * torch.get_num_threads() // per_image)
+    hue = p.hue if parameters.hue.any() else None
+    views = transform(images, crops, p.brightness, p.contrast, saturation, hue)
 
-    def of_block(values: Sequence[Tensor], start: int) -> list[Tensor]:
-        return [value.unflatten(0, (per_image, n))[:, start : start + block].flatten(0, 1) for value in values]
-
-    blocks = [
-        change_all(images[start : start + block], *of_block([*crops, *colours], start)) for start in range(0, n, block)
-    ]
-    if len(blocks) > 1:
-        views = torch.cat([views.unflatten(0, (per_image, -1)) for views in blocks], 1).flatten(0, 1)
-    else:
-        (views,) = blocks
-
+    # What only some views need is done to them alone.
     def change_some(which: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
-        if len(chosen := torch.nonzero(which).squeeze(1).to(images.device, non_blocking=True)):
+        chosen = torch.nonzero(which).squeeze(1).to(images.device, non_blocking=True)
+        if len(chosen):
             views.index_copy_(0, chosen, operation(views.index_select(0, chosen), chosen))
 
-    change_some(parameters.greyscale & ~desaturated, lambda some, _: _grey(some, 3).expand_as(some))
+    change_some(parameters.greyscale & ~desaturated, lambda some, _: _grey(some).expand_as(some))
     change_some(parameters.blur_sigma > 0, lambda some, chosen: gaussian_blur(some, p.blur_sigma[chosen]))
     change_some(parameters.solarize, lambda some, _: solarize(some))
-    return views.permute(0, 3, 1, 2)
+    return _channels_last(views)
 
 
 def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
-    """One random view of each image: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1 but for rounding."""
+    """Draw one random view of each image.
+
+    Args:
+        images: (N, H, W, 3) uint8 images.
+        recipe: Ranges and probabilities from which the parameters are drawn.
+        generator: Random generator, on the CPU.
+
+    Returns:
+        (N, 3, size, size) float32 views in 0..1 up to rounding, in channels_last memory.
+    """
     n, height, width, _ = images.shape
     parameters = draw_view_parameters(n, height, width, recipe, generator)
     return make_views(images, parameters, recipe.size)
 
 
-def plain_views(images: Tensor, size: int) -> Tensor:
-    """The central 7/8 of each image, resized without aliasing: (N, H, W, 3) uint8 to (N, 3, size, size) float32 in 0..1 but for
-    rounding.
+def center_crop_views(images: Tensor, size: int) -> Tensor:
+    """Crop the central 7/8 of each image and resize it without aliasing.
 
-    The margin is left out because random crops show objects larger than whole images do; 7/8 is the customary 224 of 256
-    pixels (Touvron et al. 2019, Fixing the train-test resolution discrepancy, section 3).
+    The margin is left out because random crops show objects larger than whole images do. 7/8 is the customary 224 of
+    256 pixels (Touvron et al. 2019, Fixing the train-test resolution discrepancy, section 3).
+
+    Args:
+        images: (N, H, W, 3) uint8 images.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        (N, 3, size, size) float32 views in 0..1 up to rounding, in channels_last memory.
     """
     n, height, width, _ = images.shape
     top, left = height // 16, width // 16
-    same = torch.zeros(n, dtype=torch.long, device=images.device)
-    box = (same + top, same + left, same + height - 2 * top, same + width - 2 * left)
-    return _pixels(crop_resize(images, *box, same.bool(), size)).permute(0, 3, 1, 2)
+    zeros = torch.zeros(n, dtype=torch.long, device=images.device)
+    box = (zeros + top, zeros + left, zeros + height - 2 * top, zeros + width - 2 * left)
+    return _channels_last(crop_resize(images, *box, zeros.bool(), size))
 
 
 def crop_resize(
     images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, size: int
 ) -> Tensor:
-    """Cut boxes from images, resize them without aliasing, and mirror them where `flip`.
+    """Crop boxes from images, resize them without aliasing, and mirror some of them.
 
-    Equals torchvision's `resized_crop(..., antialias=True)` on float images, then `hflip`.
+    The result equals that of torchvision's `resized_crop(..., antialias=True)` on float images, followed by `hflip`.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        top, left, height, width: (k N,) boxes in pixels; boxes i, N + i, 2 N + i and so on are inside image i.
-        flip: (k N,) bool.
-        size: height and width of the result.
+        images: (N, H, W, 3) uint8 images.
+        top: (k N,) first pixel rows of the boxes; boxes i, N + i, 2 N + i and so on are inside image i.
+        left: (k N,) first pixel columns of the boxes.
+        height: (k N,) heights of the boxes in pixels.
+        width: (k N,) widths of the boxes in pixels.
+        flip: (k N,) booleans, true where the result is mirrored left to right.
+        size: Height and width of the result in pixels.
 
     Returns:
-        (k N, columns, 3, rows) float32 in 0..1 but for rounding, with as many columns and rows as `size`.
+        (k N, W, 3, H) float32 in 0..1 up to rounding, with W = H = `size`.
     """
-    rows, row_weights, columns, column_weights = _crops(top, left, height, width, flip, images.shape[1:3], size)
-    return _column_sums(_transposed(_row_sums(images, rows, row_weights)), columns, column_weights)
+    crops = _crops(top, left, height, width, flip, max(images.shape[1:3]), size)
+    return _column_sums(_transposed(_row_sums(images, crops)), crops)
 
 
-def _crops(
-    top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, full: Sequence[int], size: int
-) -> tuple[Tensor, ...]:
-    """Numbers of pixel rows and their weights, then of columns and theirs, each (k N, size, taps)."""
+def _crops(top: Tensor, left: Tensor, height: Tensor, width: Tensor, flip: Tensor, full: int, size: int) -> Crops:
+    """Return the rows and columns that crops of `size` pixels are made of; `full` is the longer side of the images."""
     starts, lengths = torch.stack([top, left]), torch.stack([height, width])
     mirrored = torch.stack([torch.zeros_like(flip), flip])
-    pixels, weights = _resize_weights(starts, lengths, mirrored, max(full), size)
-    return pixels[0], weights[0] / 255, pixels[1], weights[1]
-
-
-def _row_sums(images: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of pixel rows: (N, H, W, 3) images to (k N, size, 3 W)."""
-    n, height, width, _ = images.shape
-    views, size, _ = rows.shape
-    number = torch.arange(views, dtype=torch.int, device=images.device)[:, None, None]
-    sums = _weighted_sums(images.reshape(n * height, width * 3), rows + number % n * height, weights)
-    return sums.reshape(views, size, width * 3)
-
-
-def _column_sums(upright: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of pixel columns: (k N, 3 W, rows) to (k N, size, 3, rows)."""
-    views, size, _ = columns.shape
-    width, rows = upright.shape[1] // 3, upright.shape[2]
-    number = torch.arange(views, dtype=torch.int, device=upright.device)[:, None, None]
-    sums = _weighted_sums(upright.reshape(views * width, 3 * rows), columns + number * width, weights)
-    return sums.reshape(views, size, 3, rows)
-
-
-@torch.compiler.disable
-def _pixels(views: Tensor) -> Tensor:
-    """(N, columns, 3, rows) to (N, rows, columns, 3)."""
-    return _transposed(views.flatten(1, 2)).unflatten(2, (-1, 3))
-
-
-@torch.compiler.disable
-def _transposed(matrices: Tensor) -> Tensor:
-    """(N, a, b) to (N, b, a), by what shuffles channels: on a CPU three times as fast as a copy with other strides, and many times as fast
-    as what is compiled of either; on a GPU not compared."""
-    n, rows, columns = matrices.shape
-    pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
-    return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
-
-
-def _weighted_sums(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-    """Sums over the last axis of `chosen` and `weights` of the chosen lines times their weights, one after another, in float32.
-
-    A compiler gets them spelt out, since it fuses those with what is around them, but not `embedding_bag`, which is faster by itself.
-    """
-    taps = chosen.shape[-1]
-    chosen, weights = chosen.reshape(-1, taps), weights.reshape(-1, taps)
-    if torch.compiler.is_compiling():
-        return sum(lines[chosen[:, tap]].float() * weights[:, tap, None] for tap in range(taps))
-    return embedding_bag(chosen, lines.float(), per_sample_weights=weights, mode="sum")
+    pixels, weights = _resize_weights(starts, lengths, mirrored, full, size)
+    return Crops(pixels[0], weights[0] / 255, pixels[1], weights[1])
 
 
 def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, size: int) -> tuple[Tensor, Tensor]:
-    """Which pixels of a line, and with what weights, make each of `size` pixels of start..start + length.
+    """Return which pixels of a line, and with what weights, make each of `size` pixels of start..start + length.
 
     Args:
-        start, length: in pixels, of any shape.
-        mirrored: whether the result runs from the end to the start, of the same shape.
-        full: pixels of the longest line, which bound how many one is made of.
-        size: pixels of the result.
+        start: First pixel of the part of the line, of any shape.
+        length: Pixels of the part of the line, of the same shape.
+        mirrored: Booleans of the same shape, true where the result runs from the end to the start.
+        full: Pixels of the longest line, which bound how many of them one pixel of the result is made of.
+        size: Pixels of the result.
 
     Returns:
-        (..., size, taps) pixel numbers and weights; a row of weights sums to 1.
+        (..., size, taps) numbers of pixels and their weights, which sum to 1 over the taps.
     """
     # Taps come first, so that every operation has long rows to run over.
     tap = torch.arange(ceil(2 * max(full / size, 1.0)), device=start.device)
@@ -332,6 +344,8 @@ def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, 
     support = scale.clamp_min(1.0)
     centre = torch.arange(size, device=start.device) + 0.5
     centre = torch.where(mirrored, size - centre, centre) * scale - 0.5
+
+    # A triangle around the centre; what would lie outside of the part has no weight.
     pixel = torch.floor(centre - support).add_(1) + tap
     weights = (pixel - centre).abs_().div_(-support).add_(1).clamp_min_(0)
     inside = torch.minimum(pixel.clamp_min(0), length - 1)
@@ -340,41 +354,105 @@ def _resize_weights(start: Tensor, length: Tensor, mirrored: Tensor, full: int, 
     return (inside.int() + start).movedim(0, -1), weights.movedim(0, -1)
 
 
+def _row_sums(images: Tensor, crops: Crops) -> Tensor:
+    """Return weighted sums of pixel rows: (N, H, W, 3) images to (V, size, 3 W)."""
+    return _weighted_lines(images.flatten(2), crops.rows, crops.row_weights)
+
+
+def _column_sums(columns: Tensor, crops: Crops) -> Tensor:
+    """Return weighted sums of pixel columns: (V, 3 W, size) to (V, size, 3, size)."""
+    views, size, _ = crops.columns.shape
+    sums = _weighted_lines(columns.reshape(views, -1, 3 * size), crops.columns, crops.column_weights)
+    return sums.reshape(views, size, 3, size)
+
+
+def _weighted_lines(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """Sum chosen lines of images, times their weights, one tap after another in float32.
+
+    Args:
+        lines: (N, L, D) lines of N images, which may be bytes.
+        chosen: (k N, size, taps) int32 numbers of lines; those at i, N + i, 2 N + i and so on are of image i.
+        weights: (k N, size, taps) weights.
+
+    Returns:
+        (k N, size, D) float32 sums.
+    """
+    (n, per_image, length), (views, size, taps) = lines.shape, chosen.shape
+    image = torch.arange(n, dtype=torch.int, device=lines.device).repeat(views // n)
+    chosen = (chosen + image[:, None, None] * per_image).reshape(-1, taps)
+    weights, lines = weights.reshape(-1, taps), lines.flatten(0, 1)
+
+    # A compiler fuses a sum that is written out with what is around it, but not `embedding_bag`, which is faster
+    # otherwise.
+    if torch.compiler.is_compiling():
+        sums = lines[chosen[:, 0]].float() * weights[:, :1]
+        for tap in range(1, taps):
+            sums = sums + lines[chosen[:, tap]].float() * weights[:, tap, None]
+    else:
+        sums = embedding_bag(chosen, lines.float(), per_sample_weights=weights, mode="sum")
+    return sums.reshape(views, size, length)
+
+
+# A decorator with a type, which torch's own lacks.
+_not_compiled: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]] = torch.compiler.disable
+
+
+@_not_compiled
+def _transposed(matrices: Tensor) -> Tensor:
+    """Return (N, a, b) matrices as contiguous (N, b, a)."""
+    n, rows, columns = matrices.shape
+    pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
+    return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
+
+
+def _channels_last(views: Tensor) -> Tensor:
+    """Return (V, W, 3, H) views as (V, 3, H, W) in channels_last memory."""
+    views_count, width, _, height = views.shape
+    return _transposed(views.flatten(1, 2)).reshape(views_count, height, width, 3).permute(0, 3, 1, 2)
+
+
 def adjust_brightness_(views: Tensor, factor: Tensor) -> Tensor:
-    """Multiply each of (N, columns, 3, rows) views in 0..1 by its factor (N,), in place, as torchvision's `adjust_brightness`."""
+    """Multiply (V, W, 3, H) views by (V,) factors in place, as torchvision's `adjust_brightness`."""
     return views.mul_(factor[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_contrast_(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, columns, 3, rows) views towards or from its mean grey, in place, as torchvision's `adjust_contrast`."""
-    mean = _grey(views, 2).mean((1, 2, 3))
+    """Blend (V, W, 3, H) views with their mean grey by (V,) factors in place, as torchvision's `adjust_contrast`."""
+    mean = _grey(views).mean((1, 2, 3))
     return views.mul_(factor[:, None, None, None]).add_((mean * (1 - factor))[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_saturation_(views: Tensor, factor: Tensor) -> Tensor:
-    """Move each of (N, columns, 3, rows) views towards or from its own grey, in place, as torchvision's `adjust_saturation`."""
-    return views.lerp_(_grey(views, 2), (1 - factor)[:, None, None, None]).clamp_(0, 1)
+    """Blend (V, W, 3, H) views with their greyscale by (V,) factors in place, as torchvision's `adjust_saturation`."""
+    return views.lerp_(_grey(views), (1 - factor)[:, None, None, None]).clamp_(0, 1)
 
 
-def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of each of (N, columns, 3, rows) views by `turn` (N,) in -0.5..0.5, as torchvision's `adjust_hue`.
+def adjust_hue(views: Tensor, shift: Tensor) -> Tensor:
+    """Shift the hue of (V, W, 3, H) views by (V,) turns of the colour circle, as torchvision's `adjust_hue`.
 
-    The least and the greatest of the three channels stay, and each is read off a trapezoid over the hue circle (Smith 1978, HSV; Foley
-    et al., Computer Graphics, section 13.3), of which only the slopes have to be found: clamped to 1..2, the distance in sixths of
-    the circle from where a channel is greatest (or, for red, least) is 1 on the one level and 2 on the other. The hue itself is
-    found without asking which channel is the greatest: with red as a share r of the way from the least to the greatest, and green
-    less blue as a share d, red is 3 - 3 r + (2 r - 1) |d| sixths away, on the side that the sign of d names.
+    The least and the greatest of the three channels keep their values, and each channel is read off a trapezoid over
+    the hue circle (Smith 1978, HSV; Foley et al., Computer Graphics, section 13.3). Only its slopes have to be
+    computed: the distance in sixths of the circle from where a channel is greatest (for red, least), clamped to 1..2,
+    is 1 on one level and 2 on the other.
+
+    The hue itself is found without asking which channel is the greatest. Let r be how far red is from the least to
+    the greatest channel, as a share, and d the difference of green and blue as a share of the same distance: the hue
+    lies 3 - 3 r + (2 r - 1) |d| sixths from red, on the side given by the sign of d.
     """
     red, green, blue = views.unbind(2)
     least = torch.minimum(torch.minimum(red, green), blue)
     greatest = torch.maximum(torch.maximum(red, green), blue)
     chroma = greatest - least
+
+    # Hue in turns, shifted.
     per_chroma = chroma.clamp_min(_TINY).reciprocal_()
     d = (green - blue).mul_(per_chroma)
     r, abs_d = (red - least).mul_(per_chroma), d.abs()
     hue = torch.rsub(abs_d, 0.5, alpha=1 / 6)
     hue.addcmul_(r, torch.rsub(abs_d, 3, alpha=2), value=-1 / 6)
-    hue.copysign_(d).add_((turn + 1)[:, None, None]).frac_()
+    hue.copysign_(d).add_((shift + 1)[:, None, None]).frac_()
+
+    # Each channel off its trapezoid.
     low, high = least.sub_(chroma), greatest.add_(chroma)
     red = torch.addcmul(low, chroma, (hue - 1 / 2).abs_().clamp_(1 / 6, 1 / 3), value=6)
     green = torch.addcmul(high, chroma, (hue - 1 / 3).abs_().clamp_(1 / 6, 1 / 3), value=-6)
@@ -382,26 +460,33 @@ def adjust_hue(views: Tensor, turn: Tensor) -> Tensor:
     return torch.stack([red, green, blue], 2)
 
 
-@_full_precision
 def gaussian_blur(views: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each of (N, H, W, 3) views by its `sigma` (N,) in pixels, as torchvision's `gaussian_blur`.
+    """Blur (V, W, 3, H) views, each with its own standard deviation, as torchvision's `gaussian_blur`.
 
-    The kernel spans a tenth of the view, at least 3 pixels and always an odd number (Chen et al. 2020, SimCLR, appendix A);
-    edges are reflected.
+    The kernel spans a tenth of the view, at least 3 pixels and always an odd number (Chen et al. 2020, SimCLR,
+    appendix A); edges are reflected.
+
+    Args:
+        views: (V, W, 3, H) float32 views.
+        sigma: (V,) standard deviations in pixels of the view, above 0.
     """
-    height, width = views.shape[1:3]
-    rows = _blur_weights(sigma, height, blur_kernel_size(height))
-    columns = _blur_weights(sigma, width, blur_kernel_size(width))
-    return (rows[:, None] @ views.permute(0, 3, 1, 2) @ columns[:, None].transpose(-1, -2)).permute(0, 2, 3, 1)
+    width, height = views.shape[1], views.shape[3]
+    # In float32 even where the model around it runs in lower precision.
+    with torch.autocast(views.device.type, enabled=False):
+        rows = _blur_weights(sigma, height, blur_kernel_size(height))
+        columns = _blur_weights(sigma, width, blur_kernel_size(width))
+        planes = views.permute(0, 2, 3, 1).contiguous()
+        blurred = rows[:, None] @ planes @ columns[:, None].transpose(-1, -2)
+    return blurred.permute(0, 3, 1, 2)
 
 
 def blur_kernel_size(pixels: int) -> int:
-    """Pixels that the blur kernel spans in a view of `pixels`: about a tenth, odd, at least 3."""
+    """Return how many pixels the blur kernel spans in a view of `pixels`: about a tenth, odd, at least 3."""
     return max(3, 2 * ceil((pixels // 10 - 1) / 2) + 1)
 
 
 def _blur_weights(sigma: Tensor, pixels: int, kernel: int) -> Tensor:
-    """(N, pixels, pixels) banded matrices: a Gaussian kernel with the reflected edges folded in."""
+    """Return (V, pixels, pixels) banded matrices: a Gaussian kernel with the reflected edges folded in."""
     reach = kernel // 2
     offset = torch.arange(-reach, reach + 1, device=sigma.device)
     gauss = torch.exp(-0.5 * (offset[None, :] / sigma[:, None]) ** 2)
@@ -409,7 +494,7 @@ def _blur_weights(sigma: Tensor, pixels: int, kernel: int) -> Tensor:
     source = torch.arange(pixels, device=sigma.device)[:, None] + offset[None, :]
     source = source.abs()
     source = torch.where(source >= pixels, 2 * (pixels - 1) - source, source)
-    picks = torch.nn.functional.one_hot(source, pixels).to(gauss.dtype)
+    picks = one_hot(source, pixels).to(gauss.dtype)
     return torch.einsum("nk,pkq->npq", gauss, picks)
 
 
@@ -418,16 +503,7 @@ def solarize(views: Tensor) -> Tensor:
     return torch.where(views >= 0.5, 1 - views, views)
 
 
-def _grey(views: Tensor, axis: int) -> Tensor:
-    """Luma of views with channels at `axis`, which stays with length 1; the weights of torchvision (ITU-R BT.601)."""
-    red, green, blue = views.unbind(axis)
-    return (_GREY[0] * red).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2]).unsqueeze(axis)
-
-
-def _central_crop(height: int, width: int) -> tuple[int, int]:
-    """Width and height of the largest central box with an aspect ratio within 3/4..4/3."""
-    if width < height * 3 / 4:
-        return width, round(width / (3 / 4))
-    if width > height * 4 / 3:
-        return round(height * (4 / 3)), height
-    return width, height
+def _grey(views: Tensor) -> Tensor:
+    """Return the luma of (V, W, 3, H) views as (V, W, 1, H)."""
+    red, green, blue = views.unbind(2)
+    return (_RED * red).add_(green, alpha=_GREEN).add_(blue, alpha=_BLUE).unsqueeze(2)

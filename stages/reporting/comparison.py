@@ -1,120 +1,142 @@
-"""The comparison in words and numbers; every sentence follows from the table beside it."""
+"""The comparison in tables and sentences; every sentence follows from the table beside it."""
+
+from dataclasses import dataclass
 
 import pandas as pd
 
-from stages.reporting.records import TITLES, describe
+from stages.evaluation.accuracy import describe, format_interval
+from stages.evaluation.statistics import MethodScore
+from stages.reporting.records import TITLES, TrainingCost
 
 CAVEAT = (
-    "Intervals and p-values speak of other test images for these trained classifiers; another seed would train others."
+    "Intervals and p-values cover the sampling of test images for these trained classifiers; another random seed would "
+    "train different ones."
 )
 
 
-def accuracy_table(rows: dict[str, dict]) -> pd.DataFrame:
-    """Accuracy and calibration of each method, in words; `rows` is the content of `metrics/compare.json`."""
+@dataclass(frozen=True)
+class Results:
+    """Everything that the comparison is about.
+
+    Attributes:
+        predictions: Test predictions of each method.
+        scores: Score of each method, the content of `metrics/compare.json`.
+        differences: Result of `paired_differences`.
+        efficiency: Result of `efficiency_table`.
+        labels_needed: Result of `labels_needed` of semi-supervised against supervised.
+        representation: Metrics of the representation, one row per checkpoint of pretraining.
+        histories: Training curve of each training run.
+        costs: Cost of each training run.
+    """
+
+    predictions: dict[str, pd.DataFrame]
+    scores: dict[str, MethodScore]
+    differences: pd.DataFrame
+    efficiency: pd.DataFrame
+    labels_needed: pd.DataFrame
+    representation: pd.DataFrame
+    histories: dict[str, pd.DataFrame]
+    costs: dict[str, TrainingCost]
+
+
+def comparison_page(results: Results) -> str:
+    """Return the comparison as Markdown: accuracies, paired differences, label efficiency, and what they mean."""
+    any_score = next(iter(results.scores.values()))
+    basis = f"{any_score['test_images']:,} test images with {any_score['labels']:,} visible labels"
+    paragraphs = [
+        "# Comparison",
+        f"Top-1 accuracy on {basis}, one training run each.",
+        accuracy_table(results.scores).to_markdown(index=False),
+        pairs_table(results.differences).to_markdown(index=False),
+        _bullets(difference_sentences(results.differences)),
+        CAVEAT,
+        f"Accuracy by number of labels ({draws_phrase(results.efficiency)}):",
+        labels_table(results.efficiency).to_markdown(index=False),
+        _bullets(labels_sentences(results.labels_needed, results.efficiency)),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _bullets(sentences: list[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def accuracy_table(scores: dict[str, MethodScore]) -> pd.DataFrame:
+    """Return accuracy and calibration of each method as text."""
     return pd.DataFrame(
         {
-            "method": [TITLES[method] for method in rows],
-            "test accuracy (95 % interval)": [describe(row) for row in rows.values()],
-            "calibration error": [f"{row['ece']:.1%}" for row in rows.values()],
+            "method": [TITLES[method] for method in scores],
+            "test accuracy (95 % CI)": [describe(score) for score in scores.values()],
+            "expected calibration error": [f"{score['ece']:.1%}" for score in scores.values()],
         }
     )
 
 
 def pairs_table(differences: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in words; see `paired_differences`."""
-    rows = list(differences.itertuples())
+    """Return the table of `paired_differences` as text."""
+    rows = differences.to_dict("records")
     return pd.DataFrame(
         {
-            "difference": [f"{TITLES[row.first]} over {TITLES[row.second].lower()}" for row in rows],
-            "points (95 % interval)": [
-                f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})" for row in rows
+            "difference": [f"{TITLES[row['first']]} over {TITLES[row['second']].lower()}" for row in rows],
+            "percentage points (95 % CI)": [
+                f"{100 * row['difference']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})" for row in rows
             ],
-            "p (McNemar, Holm)": [f"{row.p:.2g}" if row.p >= 0.001 else "< 0.001" for row in rows],
+            "p (McNemar, Holm)": [f"{row['p']:.2g}" if row["p"] >= 0.001 else "< 0.001" for row in rows],
         }
     )
 
 
 def labels_table(efficiency: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by number of labels in words, a column per method; see `efficiency_table`."""
-    texts = [f"{row.accuracy:.1%} ({row.low:.1%} to {row.high:.1%})" for row in efficiency.itertuples()]
-    table = efficiency.assign(method=efficiency["method"].map(TITLES), text=texts)
+    """Return the accuracies of `efficiency_table` as text, a row per number of labels and a column per method."""
+    intervals = zip(efficiency["accuracy"], efficiency["low"], efficiency["high"], strict=True)
+    table = efficiency.assign(
+        method=efficiency["method"].map(TITLES), text=[format_interval(*interval) for interval in intervals]
+    )
     wide = table.pivot(index=["ratio", "labels"], columns="method", values="text")[list(TITLES.values())]
     return wide.rename_axis(columns=None).reset_index("labels").reset_index(drop=True)
 
 
-def draws_in_words(efficiency: pd.DataFrame) -> str:
-    """What the intervals of the study are about."""
+def draws_phrase(efficiency: pd.DataFrame) -> str:
+    """Say how many draws of visible labels the study rests on, and what its intervals cover."""
     seeds = int(efficiency["seeds"].max())
     if seeds == 1:
         return "one draw of visible labels; intervals are over test images"
-    return f"mean of {seeds} draws of visible labels, each with its own training; intervals are over draws"
+    return f"mean of {seeds} draws of visible labels, each with its own training run; intervals are over draws"
 
 
-def findings(differences: pd.DataFrame) -> list[str]:
-    """One sentence for each pair of methods: which is better and by how much, or that they cannot be told apart."""
-    return [_finding(row) for row in differences.itertuples()]
+def difference_sentences(differences: pd.DataFrame) -> list[str]:
+    """Say of each pair of methods which one is better and by how much, or that there is no significant difference.
 
-
-def _finding(row) -> str:
-    first, second = TITLES[row.first], TITLES[row.second].lower()
-    if row.p < 0.05 and row.low > 0:
-        return (
-            f"{first} is better than {second} on these images, by {100 * row.low:.1f} to {100 * row.high:.1f} points."
-        )
-    return f"{first} and {second} cannot be told apart on these images."
-
-
-def needs(needed: pd.DataFrame, efficiency: pd.DataFrame) -> list[str]:
-    """One sentence for each number of labels: how many supervised needs for what semi-supervised reaches with it."""
-    fewest, most = efficiency["labels"].agg(["min", "max"])
-    return [_needed_sentence(row, fewest, most) for row in needed.itertuples()]
-
-
-def comparison_page(
-    rows: dict[str, dict], differences: pd.DataFrame, efficiency: pd.DataFrame, needed: pd.DataFrame
-) -> str:
-    """The comparison as Markdown: accuracies, paired differences, label efficiency, and what they mean.
-
-    Args:
-        rows: method to the content of `metrics/compare.json`.
-        differences: see `paired_differences`.
-        efficiency: see `efficiency_table`.
-        needed: see `labels_needed`, of semi-supervised against supervised.
+    A difference is significant if the corrected p-value is below 0.05 and the interval of the difference is above zero.
     """
-    any_row = next(iter(rows.values()))
-    return "\n".join(
-        [
-            "# Comparison",
-            "",
-            f"Top-1 accuracy on {any_row['test_images']:,} test images with {any_row['labels']:,} visible labels, one training run each.",
-            "",
-            accuracy_table(rows).to_markdown(index=False),
-            "",
-            pairs_table(differences).to_markdown(index=False),
-            "",
-            *(f"- {sentence}" for sentence in findings(differences)),
-            "",
-            CAVEAT,
-            "",
-            f"Accuracy by number of labels ({draws_in_words(efficiency)}):",
-            "",
-            labels_table(efficiency).to_markdown(index=False),
-            "",
-            *(f"- {sentence}" for sentence in needs(needed, efficiency)),
-            "",
-        ]
-    )
+    sentences = []
+    for row in differences.to_dict("records"):
+        first, second = TITLES[row["first"]], TITLES[row["second"]].lower()
+        if row["p"] < 0.05 and row["low"] > 0:
+            low, high = 100 * row["low"], 100 * row["high"]
+            sentences.append(
+                f"{first} outperforms {second} on these test images, by {low:.1f} to {high:.1f} percentage points."
+            )
+        else:
+            sentences.append(f"{first} and {second} do not differ significantly on these test images.")
+    return sentences
 
 
-def _needed_sentence(row, fewest: int, most: int) -> str:
+def labels_sentences(labels_needed: pd.DataFrame, efficiency: pd.DataFrame) -> list[str]:
+    """Say for each number of labels how many supervised training needs to match semi-supervised training."""
+    fewest, most = (int(number) for number in efficiency["labels"].agg(["min", "max"]))
+
     def count(labels: float) -> str:
         if labels == 0:
             return f"fewer than {fewest:,}"
         return f"more than {most:,}" if labels == float("inf") else f"{labels:,.0f}"
 
-    low, high = count(row.low), count(row.high)
-    interval = low if low == high else f"{low} to {high}"
-    return (
-        f"What semi-supervised reaches with {row.labels:,} labels takes supervised {count(row.needed)} labels "
-        f"(95 % interval: {interval}; {fewest:,} to {most:,} were tried)."
-    )
+    sentences = []
+    for row in labels_needed.to_dict("records"):
+        low, high = count(row["low"]), count(row["high"])
+        interval = low if low == high else f"{low} to {high}"
+        sentences.append(
+            f"To match semi-supervised with {row['labels']:,} labels, supervised needs {count(row['needed'])} labels "
+            f"(95 % CI: {interval}; {fewest:,} to {most:,} labels were tested)."
+        )
+    return sentences

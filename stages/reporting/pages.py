@@ -1,4 +1,4 @@
-"""Pages that open from disk: templates filled in, scripts and styles inside."""
+"""HTML pages that open from disk: templates filled in, with scripts, styles and images embedded."""
 
 from base64 import b64encode
 from io import BytesIO
@@ -10,12 +10,12 @@ from plotly.offline import get_plotlyjs
 
 
 def render(template: str, *, plotly: bool = False, **values: object) -> str:
-    """Fill in a template; whatever is put in is escaped.
+    """Fill in a template; values are escaped.
 
     Args:
-        template: file in `templates/` beside this module.
-        plotly: whether the page draws with Plotly, whose script then goes inside.
-        values: what the template names.
+        template: Name of a file in `templates/` beside this module.
+        plotly: Whether to embed Plotly's script.
+        values: Values of the names in the template.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -28,8 +28,8 @@ def render(template: str, *, plotly: bool = False, **values: object) -> str:
     return environment.get_template(template).render(script=script, **values)
 
 
-def jpeg_url(picture: Image.Image) -> str:
-    """A picture as the data URL of a JPEG."""
+def jpeg_url(image: Image.Image) -> str:
+    """Return an image as the data URL of a JPEG."""
     buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    image.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"

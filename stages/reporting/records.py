@@ -1,13 +1,10 @@
-"""Small results on disk: metrics as JSON, curves and predictions as CSV."""
+"""Names of the methods, and what the stages that train them have written."""
 
-from pathlib import Path
+from typing import NotRequired, TypedDict, cast
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from stages.files import replacing, require
+from stages.pipeline.files import read_json, require
 
 TITLES = {
     "supervised": "Supervised",
@@ -16,79 +13,63 @@ TITLES = {
     "semi_supervised": "Semi-supervised",
 }
 METHODS = tuple(TITLES)
-_FORMULAE = ("=", "+", "-", "@", "\t", "\r")
+TRAINING_TITLES = {
+    "supervised": TITLES["supervised"],
+    "pretrain": "Barlow Twins pretraining",
+    "fine_tune": TITLES["fine_tune"],
+    "semi_supervised": TITLES["semi_supervised"],
+}
 
 
-def write_csv(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a table without its index, whole or not at all.
+class TrainingCost(TypedDict):
+    """Cost of one training run, as in `metrics/cost/<stage>.json`.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe before it, which spreadsheets take for a sign of plain text.
+    Attributes:
+        seconds: Duration of training, including compilation.
+        images_per_second: Throughput.
+        peak_memory_mib: Peak memory in MiB.
+        device: Name of the device.
+        torch: Version of PyTorch.
+        compiled: Whether views and loss were compiled; pretraining only.
     """
-    texts = table.select_dtypes(exclude="number").columns
-    guarded = table.assign(**{name: table[name].map(_guarded) for name in texts})
-    with replacing(path) as aside:
-        guarded.to_csv(aside, index=False, lineterminator="\n")
 
-
-def _guarded(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULAE, "'")) else cell
-
-
-def score(predicted: pd.DataFrame, labels: int) -> dict[str, object]:
-    """Accuracy of test predictions with its 95 % interval, and on how many images of each kind it rests."""
-    right = int((predicted["actual"] == predicted["predicted"]).sum())
-    return {
-        "accuracy": round(right / len(predicted), 6),
-        "ci95": [round(end, 6) for end in wilson(right, len(predicted))],
-        "labels": labels,
-        "test_images": len(predicted),
-    }
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share of independent test images (Wilson 1927)."""
-    interval = binomtest(right, total).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
-
-
-def describe(metrics: dict) -> str:
-    """An accuracy and its interval in words."""
-    low, high = metrics["ci95"]
-    return f"{metrics['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+    seconds: float
+    images_per_second: float
+    peak_memory_mib: float
+    device: str
+    torch: str
+    compiled: NotRequired[bool]
 
 
 def read_predictions(method: str) -> pd.DataFrame:
-    """The test predictions that the stage `method` wrote."""
-    table = pd.read_csv(
-        require(f"plots/predictions/{method}.csv", method),
-        dtype={"actual": str, "predicted": str},
-        keep_default_na=False,
-    )
+    """Read the test predictions of a method, `plots/predictions/<method>.csv`.
+
+    Returns:
+        One row per test image: class names `actual` and `predicted`, and `confidence` in 0..1.
+
+    Raises:
+        UserError: The file is missing.
+    """
     names = ["actual", "predicted"]
+    path = require(f"plots/predictions/{method}.csv", method)
+    table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"), keep_default_na=False)
+    # `write_csv` escapes names that a spreadsheet would execute.
     return table.assign(**{column: table[column].str.removeprefix("'") for column in names})
 
 
 def read_history(stage: str) -> pd.DataFrame:
-    """The training curve that `stage` wrote."""
+    """Read the training curve of a stage, `plots/history/<stage>.csv`: step or epoch, then the loss and its terms.
+
+    Raises:
+        UserError: The file is missing.
+    """
     return pd.read_csv(require(f"plots/history/{stage}.csv", stage))
 
 
-def layouts_table(
-    layouts: dict[int, NDArray[np.float32]], labels: NDArray[np.int64], classes: tuple[str, ...]
-) -> pd.DataFrame:
-    """Every point of every layout: columns `epoch`, `image`, `x`, `y`, `label`."""
-    names = np.array(classes, object)[labels]
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "epoch": epoch,
-                    "image": np.arange(len(names)),
-                    "x": layout[:, 0].round(4),
-                    "y": layout[:, 1].round(4),
-                    "label": names,
-                }
-            )
-            for epoch, layout in layouts.items()
-        ]
-    )
+def read_cost(stage: str) -> TrainingCost:
+    """Read the cost of a training run, `metrics/cost/<stage>.json`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    return cast(TrainingCost, read_json(f"metrics/cost/{stage}.json", stage))

@@ -1,190 +1,166 @@
-"""The write-up, one page: question, method, data, curves, representation, comparison, mistakes, cost, and what made it."""
+"""The report on one page: from the question and the methods to the comparison, its cost and how to reproduce it."""
 
 from base64 import b64encode
 from importlib.metadata import version
 from platform import platform, python_version
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.images.layout import ImageSet
-from stages.images.views import ViewRecipe, draw_views
+from stages.evaluation.accuracy import correct, describe
+from stages.evaluation.statistics import MethodScore
+from stages.pipeline.image_set import ImageSet
 from stages.reporting.comparison import (
     CAVEAT,
+    Results,
     accuracy_table,
-    draws_in_words,
-    findings,
+    difference_sentences,
+    draws_phrase,
+    labels_sentences,
     labels_table,
-    needs,
     pairs_table,
 )
-from stages.reporting.figures import components_figure, examples_figure, representation_figure, views_figure
 from stages.reporting.pages import jpeg_url, render
-from stages.reporting.records import METHODS, TITLES, describe
+from stages.reporting.records import METHODS, TITLES, TRAINING_TITLES, TrainingCost
 
-_SHOWN = 12
-_VERSIONS = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "statsmodels", "pandas")
+_GALLERY_IMAGES, _GALLERY_PIXELS = 12, 96
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "statsmodels", "pandas")
 
 
-def report_page(
-    images: ImageSet,
-    predictions: dict[str, pd.DataFrame],
-    rows: dict[str, dict],
-    differences: pd.DataFrame,
-    efficiency: pd.DataFrame,
-    needed: pd.DataFrame,
-    numbers: pd.DataFrame,
-    costs: dict[str, dict],
-    parameters: dict[str, object],
-    pictures: dict[str, bytes],
-) -> str:
-    """The page as HTML.
+class GalleryImage(TypedDict):
+    """One test image of a gallery.
+
+    Attributes:
+        url: The image as a data URL.
+        actual: Name of its class.
+        predicted: Class that each method predicts, by the title of the method.
+    """
+
+    url: str
+    actual: str
+    predicted: dict[str, str]
+
+
+class Gallery(TypedDict):
+    """Test images that have something in common.
+
+    Attributes:
+        title: What they have in common.
+        total: Number of such test images.
+        images: Those that are shown.
+    """
+
+    title: str
+    total: int
+    images: list[GalleryImage]
+
+
+def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], parameters: dict[str, object]) -> str:
+    """Return the report as HTML that needs no other file.
 
     Args:
-        images: whose test pictures are shown.
-        predictions: method to its test predictions.
-        rows: method to the content of `metrics/compare.json`.
-        differences: see `paired_differences`.
-        efficiency: see `efficiency_table`.
-        needed: see `labels_needed`.
-        numbers: what describes the representation, one row per checkpoint.
-        costs: training to the content of `metrics/cost/<training>.json`.
-        parameters: dotted name to value, of all that was declared.
-        pictures: name to each figure as PNG.
+        results: Everything that the comparison is about.
+        images: Image set, of which some test images are shown.
+        figures: PNG of each figure that the template names.
+        parameters: Value of each declared parameter by dotted name.
     """
+    tables = {
+        "accuracy": accuracy_table(results.scores),
+        "pairs": pairs_table(results.differences),
+        "labels": labels_table(results.efficiency),
+        "cost": _cost_table(results.costs),
+        "parameters": _parameters_table(parameters),
+        "checksums": pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"]),
+        "versions": _versions_table(),
+    }
+
     return render(
         "report.html",
-        labels=rows["semi_supervised"]["labels"],
+        labels=results.scores["semi_supervised"]["labels"],
         train_images=len(images.train),
         unlabeled_images=len(images.unlabeled),
-        sampled=parameters["unlabeled.size"] or len(images.unlabeled),
+        unlabeled_used=parameters["unlabeled.size"] or len(images.unlabeled),
         test_images=len(images.test),
         image_size=images.train.shape[1],
         classes=images.classes,
         source=images.source,
-        headline=_headline(rows),
-        findings=findings(differences),
-        needs=needs(needed, efficiency),
+        headline=_headline(results.scores),
+        difference_sentences=difference_sentences(results.differences),
+        labels_sentences=labels_sentences(results.labels_needed, results.efficiency),
         caveat=CAVEAT,
-        draws=draws_in_words(efficiency),
-        evolution=_evolution(numbers),
-        tables={
-            "accuracy": _html(accuracy_table(rows)),
-            "pairs": _html(pairs_table(differences)),
-            "labels": _html(labels_table(efficiency)),
-            "cost": _html(_cost_table(costs)),
-            "parameters": _html(_parameters_table(parameters)),
-            "checksums": _html(pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"])),
-            "versions": _html(_versions()),
-        },
-        pictures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in pictures.items()},
-        galleries=galleries(images, predictions),
+        draws=draws_phrase(results.efficiency),
+        evolution=_evolution(results.representation),
+        tables={name: table.to_html(index=False, border=0, escape=True) for name, table in tables.items()},
+        figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in figures.items()},
+        galleries=galleries(images, results.predictions),
     )
 
 
-def illustrations(
-    images: ImageSet,
-    embeddings: dict[int, NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    numbers: pd.DataFrame,
-    losses: pd.DataFrame,
-    *,
-    weak: ViewRecipe,
-    strong: ViewRecipe,
-    seed: int,
-) -> dict[str, Figure]:
-    """The figures that only the report has: example images, views of them, and the representation's evolution.
+def galleries(images: ImageSet, predictions: dict[str, pd.DataFrame]) -> list[Gallery]:
+    """Select test images to look at: errors of all methods, and gains and losses of semi-supervised over supervised.
 
     Args:
-        images: whose training and unlabelled images are shown.
-        embeddings: epoch to (N, D) features of the same training images.
-        labels: (N,) their class numbers.
-        numbers, losses: see `representation_figure`.
-        weak, strong: the views to show.
-        seed: of the views.
-    """
-    pictures = torch.from_numpy(np.array(images.unlabeled[:6]))
-    generator = torch.Generator().manual_seed(seed)
-    columns = {"image": pictures.numpy()}
-    for heading, recipe, count in (("strong view", strong, 3), ("weak view", weak, 2)):
-        for number in range(count):
-            views = draw_views(pictures, recipe, generator).clamp(0, 1)
-            columns[f"{heading} {number + 1}"] = views.permute(0, 2, 3, 1).numpy()
-    return {
-        "examples": examples_figure(images.train, images.train_labels, images.classes),
-        "views": views_figure(columns),
-        "components": components_figure(embeddings, labels, images.classes),
-        "representation": representation_figure(numbers, losses),
-    }
-
-
-def galleries(images: ImageSet, predictions: dict[str, pd.DataFrame]) -> list[dict]:
-    """Test pictures worth looking at: wrong for all methods, gained and lost by semi-supervised over supervised.
+        images: Image set whose test images are shown.
+        predictions: Test predictions of each method.
 
     Returns:
-        `title`, `total` and `pictures` of each, surest first, each with `url`, `actual` and what the methods `said`.
+        Three galleries; each shows its images with the highest confidence of the semi-supervised classifier, highest
+        first.
     """
-    right = {method: (table["actual"] == table["predicted"]).to_numpy() for method, table in predictions.items()}
-    confidence = predictions["semi_supervised"]["confidence"].to_numpy()
-    choices = (
-        ("All methods get these wrong", ~np.logical_or.reduce([right[method] for method in METHODS])),
-        ("Semi-supervised is right where supervised is wrong", right["semi_supervised"] & ~right["supervised"]),
-        ("Semi-supervised is wrong where supervised is right", right["supervised"] & ~right["semi_supervised"]),
+    hits = {method: correct(table) for method, table in predictions.items()}
+    selections = (
+        ("Misclassified by all methods", ~np.logical_or.reduce([hits[method] for method in METHODS])),
+        ("Correct with semi-supervised, wrong with supervised", hits["semi_supervised"] & ~hits["supervised"]),
+        ("Wrong with semi-supervised, correct with supervised", hits["supervised"] & ~hits["semi_supervised"]),
     )
-    found = []
-    for title, mask in choices:
-        chosen = np.flatnonzero(mask)
-        surest = chosen[np.argsort(-confidence[chosen], kind="stable")][:_SHOWN]
-        shown = [
-            {
-                "url": _picture_url(images.test[number]),
-                "actual": predictions["semi_supervised"]["actual"][number],
-                "said": {TITLES[method]: predictions[method]["predicted"][number] for method in METHODS},
-            }
-            for number in surest
-        ]
-        found.append({"title": title, "total": len(chosen), "pictures": shown})
+    confidence = predictions["semi_supervised"]["confidence"].to_numpy()
+    found: list[Gallery] = []
+    for title, selected in selections:
+        numbers = np.flatnonzero(selected)
+        shown = numbers[np.argsort(-confidence[numbers], kind="stable")][:_GALLERY_IMAGES]
+        gallery_images = [_gallery_image(images.test[number], int(number), predictions) for number in shown]
+        found.append({"title": title, "total": len(numbers), "images": gallery_images})
     return found
 
 
-def _picture_url(picture: NDArray[np.uint8]) -> str:
-    return jpeg_url(Image.fromarray(picture).resize((96, 96), Image.Resampling.LANCZOS))
+def _gallery_image(image: NDArray[np.uint8], number: int, predictions: dict[str, pd.DataFrame]) -> GalleryImage:
+    resized = Image.fromarray(image).resize((_GALLERY_PIXELS, _GALLERY_PIXELS), Image.Resampling.LANCZOS)
+    return {
+        "url": jpeg_url(resized),
+        "actual": str(predictions["semi_supervised"]["actual"][number]),
+        "predicted": {TITLES[method]: str(predictions[method]["predicted"][number]) for method in METHODS},
+    }
 
 
-def _headline(rows: dict[str, dict]) -> str:
-    parts = [f"{TITLES[method].lower()} {describe(row)}" for method, row in rows.items()]
-    any_row = next(iter(rows.values()))
-    return (
-        f"With {any_row['labels']:,} visible labels, so many of {any_row['test_images']:,} test images are right (95 % interval): "
-        f"{'; '.join(parts)}."
-    )
+def _headline(scores: dict[str, MethodScore]) -> str:
+    accuracies = [f"{TITLES[method].lower()} {describe(score)}" for method, score in scores.items()]
+    any_score = next(iter(scores.values()))
+    return f"Test accuracy with {any_score['labels']:,} labels (95 % CI): {'; '.join(accuracies)}."
 
 
-def _evolution(numbers: pd.DataFrame) -> str:
-    first, last = numbers.iloc[0], numbers.iloc[-1]
-    if len(numbers) == 1:
+def _evolution(representation: pd.DataFrame) -> str:
+    first, last = representation.iloc[0], representation.iloc[-1]
+    if len(representation) == 1:
         return (
-            f"There is one checkpoint, of epoch {int(first['epoch'])}: the nearest neighbours of {first['knn_accuracy']:.1%} of these "
-            "images vote for their class. With more checkpoints (pretrain.checkpoints) this section shows how that came about."
+            f"There is a single checkpoint, of epoch {first['epoch']:.0f}, with a k-NN accuracy of "
+            f"{first['knn_accuracy']:.1%}. Keep more (pretrain.checkpoints) to see the evolution here."
         )
     return (
-        f"From random weights to epoch {int(last['epoch'])}, the share of these images whose nearest neighbours vote for their class "
-        f"goes from {first['knn_accuracy']:.1%} to {last['knn_accuracy']:.1%}, and the effective rank of the features from "
-        f"{first['effective_rank']:.1f} to {last['effective_rank']:.1f}."
+        f"From random weights to epoch {last['epoch']:.0f}, the k-NN accuracy changes from {first['knn_accuracy']:.1%} "
+        f"to {last['knn_accuracy']:.1%}, and the effective rank of the features from {first['effective_rank']:.1f} to "
+        f"{last['effective_rank']:.1f}."
     )
 
 
-def _cost_table(costs: dict[str, dict]) -> pd.DataFrame:
-    titles = TITLES | {"pretrain": "Barlow Twins pretraining"}
+def _cost_table(costs: dict[str, TrainingCost]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "training": [titles[training] for training in costs],
+            "training run": [TRAINING_TITLES[stage] for stage in costs],
             "seconds": [f"{cost['seconds']:,.0f}" for cost in costs.values()],
-            "images a second": [f"{cost['images_per_second']:,.0f}" for cost in costs.values()],
+            "images/s": [f"{cost['images_per_second']:,.0f}" for cost in costs.values()],
             "peak memory (MiB)": [f"{cost['peak_memory_mib']:,.0f}" for cost in costs.values()],
             "device": [cost["device"] + (", compiled" if cost.get("compiled") else "") for cost in costs.values()],
             "PyTorch": [cost["torch"] for cost in costs.values()],
@@ -197,10 +173,6 @@ def _parameters_table(parameters: dict[str, object]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["parameter", "value"])
 
 
-def _versions() -> pd.DataFrame:
-    rows = [("Python", python_version()), ("system", platform()), *((name, version(name)) for name in _VERSIONS)]
-    return pd.DataFrame(rows, columns=["what", "version"])
-
-
-def _html(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, escape=True)
+def _versions_table() -> pd.DataFrame:
+    rows = [("Python", python_version()), ("system", platform()), *((name, version(name)) for name in _PACKAGES)]
+    return pd.DataFrame(rows, columns=["software", "version"])

@@ -1,9 +1,9 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
 const checkpoints = content.epochs.length, images = content.images;
-const named = content.epochs.map((epoch) => (epoch === 0 ? "random weights" : `epoch ${epoch}`));
+const epochNames = content.epochs.map((epoch) => (epoch === 0 ? "random weights" : `epoch ${epoch}`));
 const byId = (id) => document.getElementById(id);
-const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 function decode(text, Type) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -12,29 +12,43 @@ function decode(text, Type) {
 const layouts = decode(content.layouts, Int16Array);
 const neighbours = decode(content.neighbours, Uint32Array);
 const correlations = decode(content.correlations.values, Int8Array);
-const near = neighbours.length / checkpoints / images;
+const neighbourCount = neighbours.length / checkpoints / images;
 const coordinate = (checkpoint, image, axis) => layouts[(checkpoint * images + image) * 2 + axis] / 32767;
 
 const members = content.classes.map(() => []);
 content.labels.forEach((label, image) => members[label].push(image));
 const shown = content.classes.map(() => true);
-let now = 0, playing = false, chosen = null, drawn = -1;
 
-/* The map */
-const shapes = { circle: "M6.5 1a5.5 5.5 0 1 0 .01 0z", square: "M1.5 1.5h10v10h-10z", diamond: "M6.5 0l6 6.5-6 6.5-6-6.5z", "triangle-up": "M6.5 1l6 11h-12z",
-  "triangle-down": "M.5 1h12l-6 11z", cross: "M4.5 1h4v3.5H12v4H8.5V12h-4V8.5H1v-4h3.5z", star: "M6.5 0l2 4.4 4.5.5-3.4 3 1 4.8-4.1-2.4-4.1 2.4 1-4.8L0 4.9l4.5-.5z",
-  x: "M3.3.5l3.2 3.2L9.7.5l2.8 2.8-3.2 3.2 3.2 3.2-2.8 2.8-3.2-3.2-3.2 3.2L.5 9.7l3.2-3.2L.5 3.3z", pentagon: "M6.5.5l6 4.4-2.3 7H2.8l-2.3-7z", hexagon: "M6.5 0l5.6 3.2v6.5L6.5 13 .9 9.7V3.2z" };
+/* State: a position between 0 and checkpoints - 1 (fractions while points move), and the checkpoint nearest to it. */
+let position = 0, current = -1, playing = false, chosen = null;
+
+/* Map of the images */
+const markerPaths = {
+  circle: "M6.5 1a5.5 5.5 0 1 0 .01 0z",
+  square: "M1.5 1.5h10v10h-10z",
+  diamond: "M6.5 0l6 6.5-6 6.5-6-6.5z",
+  "triangle-up": "M6.5 1l6 11h-12z",
+  "triangle-down": "M.5 1h12l-6 11z",
+  cross: "M4.5 1h4v3.5H12v4H8.5V12h-4V8.5H1v-4h3.5z",
+  star: "M6.5 0l2 4.4 4.5.5-3.4 3 1 4.8-4.1-2.4-4.1 2.4 1-4.8L0 4.9l4.5-.5z",
+  x: "M3.3.5l3.2 3.2L9.7.5l2.8 2.8-3.2 3.2 3.2 3.2-2.8 2.8-3.2-3.2-3.2 3.2L.5 9.7l3.2-3.2L.5 3.3z",
+  pentagon: "M6.5.5l6 4.4-2.3 7H2.8l-2.3-7z",
+  hexagon: "M6.5 0l5.6 3.2v6.5L6.5 13 .9 9.7V3.2z",
+};
 const canvas = byId("map"), pen = canvas.getContext("2d");
-const marks = content.classes.map((kind) => new Path2D(shapes[kind.symbol]));
+const markers = content.classes.map((info) => new Path2D(markerPaths[info.symbol]));
 const size = images > 3000 ? 6 : images > 600 ? 8 : 11;
 const across = new Float32Array(images), down = new Float32Array(images);
 
 function placePoints() {
-  const width = canvas.clientWidth, height = canvas.clientHeight, reach = Math.min(width, height) / 2 - size;
-  const before = Math.floor(now), after = Math.min(before + 1, checkpoints - 1), part = now - before, share = part * part * (3 - 2 * part);
+  const width = canvas.clientWidth, height = canvas.clientHeight, radius = Math.min(width, height) / 2 - size;
+  const before = Math.floor(position), after = Math.min(before + 1, checkpoints - 1);
+  const part = position - before, share = part * part * (3 - 2 * part);
   for (let image = 0; image < images; image++) {
-    across[image] = width / 2 + reach * ((1 - share) * coordinate(before, image, 0) + share * coordinate(after, image, 0));
-    down[image] = height / 2 - reach * ((1 - share) * coordinate(before, image, 1) + share * coordinate(after, image, 1));
+    const x = (1 - share) * coordinate(before, image, 0) + share * coordinate(after, image, 0);
+    const y = (1 - share) * coordinate(before, image, 1) + share * coordinate(after, image, 1);
+    across[image] = width / 2 + radius * x;
+    down[image] = height / 2 - radius * y;
   }
 }
 
@@ -45,18 +59,22 @@ function drawMap() {
   placePoints();
   pen.setTransform(1, 0, 0, 1, 0, 0);
   pen.clearRect(0, 0, width, height);
+
   pen.globalAlpha = .85;
   members.forEach((list, label) => {
     if (!shown[label]) return;
     pen.fillStyle = content.classes[label].colour;
     for (const image of list) {
-      pen.setTransform(dense * scale, 0, 0, dense * scale, dense * (across[image] - size / 2), dense * (down[image] - size / 2));
-      pen.fill(marks[label]);
+      const left = dense * (across[image] - size / 2), top = dense * (down[image] - size / 2);
+      pen.setTransform(dense * scale, 0, 0, dense * scale, left, top);
+      pen.fill(markers[label]);
     }
   });
+
+  // The chosen image and its neighbours are circled.
   pen.globalAlpha = 1;
   pen.setTransform(dense, 0, 0, dense, 0, 0);
-  if (chosen !== null) [chosen, ...kin(chosen)].forEach((image, place) => {
+  if (chosen !== null) [chosen, ...neighboursOf(chosen)].forEach((image, place) => {
     if (!shown[content.labels[image]]) return;
     pen.lineWidth = place ? 1.5 : 3;
     pen.beginPath();
@@ -87,61 +105,110 @@ function hover(event) {
   box.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - box.offsetHeight - 8))}px`;
 }
 
-/* The numbers */
-const quiet = { displayModeBar: false, responsive: true };
+/* Charts of the metrics */
+const plotOptions = { displayModeBar: false, responsive: true };
 const font = { family: "system-ui, Segoe UI, DejaVu Sans, sans-serif", size: 12, color: "#1d2330" };
-const curves = content.curves.map((curve) => ({ ...curve, lines: curve.lines.filter((line) => line.values.some((v) => v !== null)) }))
+const known = (line) => line.values.some((value) => value !== null);
+const curves = content.curves
+  .map((curve) => ({ ...curve, lines: curve.lines.filter(known) }))
   .filter((curve) => curve.lines.length);
-const dashes = ["solid", "dot"], inks = ["#0072b2", "#d55e00"];
+const lineStyles = [
+  { colour: "#0072b2", dash: "solid", sample: "━", marker: "circle" },
+  { colour: "#d55e00", dash: "dot", sample: "┄", marker: "diamond" },
+];
+
+function chartTitle(curve, separator) {
+  const title = `<b>${curve.title}</b>`;
+  if (curve.lines.length < 2) return title;
+  const key = (line, i) => `<span style="color:${lineStyles[i].colour}">${lineStyles[i].sample} ${line.name}</span>`;
+  return title + separator + curve.lines.map(key).join("  ");
+}
 
 function chartsFigure() {
-  const narrow = byId("charts").clientWidth < 480, between = narrow ? "<br>" : "   ";
-  const layout = { margin: { l: 48, r: 12, t: narrow ? 44 : 26, b: 44 }, font, showlegend: false, annotations: [], hovermode: "closest",
-    xaxis: { tickvals: named.map((_, i) => i), ticktext: content.epochs.map(String), title: { text: "epoch" }, zeroline: false, range: [-.25, checkpoints - .75],
-      fixedrange: true, anchor: `y${curves.length > 1 ? curves.length : ""}` } };
-  const traces = [], gap = (narrow ? .42 : .3) / curves.length, height = (1 - gap * (curves.length - 1)) / curves.length;
+  const narrow = byId("charts").clientWidth < 480;
+  const gap = (narrow ? .42 : .3) / curves.length, height = (1 - gap * (curves.length - 1)) / curves.length;
+  const places = epochNames.map((_, place) => place);
+  const layout = {
+    margin: { l: 48, r: 12, t: narrow ? 44 : 26, b: 44 }, font, showlegend: false, annotations: [],
+    hovermode: "closest",
+    xaxis: { tickvals: places, ticktext: content.epochs.map(String), title: { text: "epoch" }, zeroline: false,
+      range: [-.25, checkpoints - .75], fixedrange: true, anchor: `y${curves.length > 1 ? curves.length : ""}` },
+  };
+  const traces = [];
+
   curves.forEach((curve, row) => {
     const id = row ? row + 1 : "", top = 1 - row * (height + gap);
     layout[`yaxis${id}`] = { domain: [Math.max(0, top - height), top], fixedrange: true, nticks: 4, rangemode: "normal",
       tickformat: row === 0 ? ".0%" : "" };
-    layout.annotations.push({ text: `<b>${curve.title}</b>` + (curve.lines.length > 1 ? between + curve.lines.map((line, i) =>
-      `<span style="color:${inks[i]}">${i ? "┄" : "━"} ${line.name}</span>`).join("  ") : ""),
-      x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", align: "left", showarrow: false });
-    curve.lines.forEach((line, i) => traces.push({ x: named.map((_, k) => k), y: line.values, yaxis: `y${id}`, mode: "lines+markers",
-      line: { color: inks[i], dash: dashes[i] }, marker: { symbol: i ? "diamond" : "circle", size: 6 },
-      text: named, hovertemplate: `%{text}: %{y:.3~f}<extra>${line.name}</extra>` }));
+    layout.annotations.push({ text: chartTitle(curve, narrow ? "<br>" : "   "), x: 0, y: top, xref: "paper",
+      yref: "paper", xanchor: "left", yanchor: "bottom", align: "left", showarrow: false });
+    curve.lines.forEach((line, i) => traces.push({
+      x: places, y: line.values, yaxis: `y${id}`, mode: "lines+markers",
+      line: { color: lineStyles[i].colour, dash: lineStyles[i].dash },
+      marker: { symbol: lineStyles[i].marker, size: 6 },
+      text: epochNames, hovertemplate: `%{text}: %{y:.3~f}<extra>${line.name}</extra>`,
+    }));
   });
   return [traces, layout];
 }
 
-const cursor = (place) => curves.map((_, row) => ({ type: "line", x0: place, x1: place, y0: 0, y1: 1, xref: "x", yref: `y${row ? row + 1 : ""} domain`,
-  line: { color: "#5b6475", width: 2, dash: "dash" } }));
+const cursor = (checkpoint) => curves.map((_, row) => ({
+  type: "line", x0: checkpoint, x1: checkpoint, y0: 0, y1: 1, xref: "x", yref: `y${row ? row + 1 : ""} domain`,
+  line: { color: "#5b6475", width: 2, dash: "dash" },
+}));
 
+/* Cross-correlation matrix */
 function correlation(checkpoint) {
   const d = content.correlations.size;
-  return Array.from({ length: d }, (_, row) => Array.from(correlations.subarray((checkpoint * d + row) * d, (checkpoint * d + row + 1) * d), (v) => v / 127));
+  const row = (number) => correlations.subarray((checkpoint * d + number) * d, (checkpoint * d + number + 1) * d);
+  return Array.from({ length: d }, (_, number) => Array.from(row(number), (value) => value / 127));
 }
 
-/* Pictures */
+function matrixFigure() {
+  const axis = (view) => ({ title: { text: `dimension, view ${view}` }, constrain: "domain", fixedrange: true });
+  const trace = {
+    type: "heatmap", z: correlation(0), zmin: -1, zmax: 1,
+    colorscale: [[0, "#d55e00"], [.5, "#ffffff"], [1, "#0072b2"]],
+    colorbar: { thickness: 12, title: { text: "correlation", side: "right" } },
+    hovertemplate: "view 1, dimension %{y}<br>view 2, dimension %{x}<br>%{z:.2f}<extra></extra>",
+  };
+  const layout = {
+    margin: { l: 44, r: 4, t: 4, b: 40 }, font, xaxis: axis(2),
+    yaxis: { ...axis(1), autorange: "reversed", scaleanchor: "x" },
+  };
+  return [[trace], layout];
+}
+
+/* Chosen image and its nearest neighbours */
 function tile(image, scale = 1) {
   const { columns, rows, tile } = content.sprite, side = tile * scale, div = document.createElement("div");
   div.className = "tile";
-  Object.assign(div.style, { width: `${side}px`, height: `${side}px`, backgroundSize: `${columns * side}px ${rows * side}px`,
-    backgroundPosition: `${-(image % columns) * side}px ${-Math.floor(image / columns) * side}px` });
+  Object.assign(div.style, {
+    width: `${side}px`, height: `${side}px`, backgroundSize: `${columns * side}px ${rows * side}px`,
+    backgroundPosition: `${-(image % columns) * side}px ${-Math.floor(image / columns) * side}px`,
+  });
   return div;
 }
+
 const className = (image) => content.classes[content.labels[image]].name;
-const kin = (image) => Array.from(neighbours.subarray((drawn * images + image) * near, (drawn * images + image + 1) * near));
+const sameClass = (image, other) => content.labels[image] === content.labels[other];
+function neighboursOf(image) {
+  const start = (current * images + image) * neighbourCount;
+  return Array.from(neighbours.subarray(start, start + neighbourCount));
+}
 
 function showChosen() {
   if (chosen === null) return;
-  const box = byId("chosen"), alike = kin(chosen).filter((image) => content.labels[image] === content.labels[chosen]).length;
-  byId("chosen-title").textContent = `Nearest neighbours of image ${chosen} (${className(chosen)}), ${named[drawn]}: ${alike} of ${near} of its class`;
-  box.replaceChildren(...[chosen, ...kin(chosen)].map((image, place) => {
-    const figure = document.createElement("figure"), caption = document.createElement("figcaption"), picture = tile(image, 64 / content.sprite.tile);
-    picture.classList.add(place && content.labels[image] !== content.labels[chosen] ? "other" : "same");
-    caption.textContent = place ? className(image) : `this: ${className(image)}`;
-    figure.append(picture, caption);
+  const same = neighboursOf(chosen).filter((image) => sameClass(image, chosen)).length;
+  byId("chosen-title").textContent =
+    `Nearest neighbours of image ${chosen} (${className(chosen)}), ${epochNames[current]}: ` +
+    `${same} of ${neighbourCount} of the same class`;
+  byId("chosen").replaceChildren(...[chosen, ...neighboursOf(chosen)].map((image, place) => {
+    const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+    const thumbnail = tile(image, 64 / content.sprite.tile);
+    thumbnail.classList.add(sameClass(image, chosen) ? "same" : "other");
+    caption.textContent = place ? className(image) : `chosen: ${className(image)}`;
+    figure.append(thumbnail, caption);
     return figure;
   }));
 }
@@ -157,16 +224,19 @@ function choose(image) {
   drawMap();
 }
 
-/* Time */
-function goTo(time) {
-  now = Math.max(0, Math.min(checkpoints - 1, time));
-  byId("time").value = now;
-  const nearest = Math.round(now), changed = nearest !== drawn;
-  drawn = nearest;
-  const after = Math.min(Math.floor(now) + 1, checkpoints - 1), between = now - Math.floor(now) > .02 && now - Math.floor(now) < .98;
-  const words = between ? `${named[Math.floor(now)]} → ${named[after]}` : named[nearest];
-  if (byId("moment").textContent !== words) byId("moment").textContent = words;
-  byId("time").setAttribute("aria-valuetext", byId("moment").textContent);
+/* Moving between checkpoints */
+function goTo(target) {
+  position = Math.max(0, Math.min(checkpoints - 1, target));
+  byId("time").value = position;
+  const nearest = Math.round(position), changed = nearest !== current;
+  current = nearest;
+
+  const before = Math.floor(position), after = Math.min(before + 1, checkpoints - 1);
+  const between = position - before > .02 && position - before < .98;
+  const name = between ? `${epochNames[before]} → ${epochNames[after]}` : epochNames[nearest];
+  if (byId("moment").textContent !== name) byId("moment").textContent = name;
+  byId("time").setAttribute("aria-valuetext", name);
+
   drawMap();
   if (changed) {
     showChosen();
@@ -176,16 +246,17 @@ function goTo(time) {
 }
 
 let frame = 0, pause = 0, goal = null;
-function halt() {
+function stopMoving() {
   goal = null;
   cancelAnimationFrame(frame);
   clearTimeout(pause);
 }
+
 function glide(target, seconds, done = () => {}) {
-  halt();
+  stopMoving();
   goal = target;
-  if (calm) { goTo(target); pause = setTimeout(done, 700); return; }
-  const from = now, began = performance.now();
+  if (reducedMotion) { goTo(target); pause = setTimeout(done, 700); return; }
+  const from = position, began = performance.now();
   const advance = (time) => {
     const share = Math.min(1, Math.max(0, time - began) / (seconds * 1000));
     goTo(from + (target - from) * share);
@@ -204,30 +275,35 @@ function step(target) {
 function play(on) {
   playing = on;
   byId("play").textContent = on ? "Pause" : "Play";
-  if (!on) return halt();
-  if (now >= checkpoints - 1) goTo(0);
+  if (!on) return stopMoving();
+  if (position >= checkpoints - 1) goTo(0);
   const next = () => {
     if (!playing) return;
-    if (now >= checkpoints - 1) return play(false);
-    glide(Math.floor(now) + 1, 1.2, () => (pause = setTimeout(next, 250)));
+    if (position >= checkpoints - 1) return play(false);
+    glide(Math.floor(position) + 1, 1.2, () => (pause = setTimeout(next, 250)));
   };
   next();
 }
 
-/* Classes */
+/* Legend of the classes, which filters the map */
+function markerIcon(info) {
+  const namespace = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(namespace, "svg"), path = document.createElementNS(namespace, "path");
+  svg.setAttribute("viewBox", "0 0 13 13");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", markerPaths[info.symbol]);
+  path.setAttribute("fill", info.colour);
+  svg.append(path);
+  return svg;
+}
+
 function legend() {
-  content.classes.forEach((kind, label) => {
-    const button = document.createElement("button"), svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    svg.setAttribute("viewBox", "0 0 13 13");
-    svg.setAttribute("aria-hidden", "true");
-    path.setAttribute("d", shapes[kind.symbol]);
-    path.setAttribute("fill", kind.colour);
-    svg.append(path);
+  content.classes.forEach((info, label) => {
+    const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "true");
-    button.title = "Click to hide or show; double click to show only this class";
-    button.append(svg, kind.name);
+    button.title = "Click to hide or show; double-click to show only this class";
+    button.append(markerIcon(info), info.name);
     button.onclick = () => show(shown.map((on, other) => (other === label ? !on : on)));
     button.ondblclick = () => show(shown.map((_, other) => other === label));
     byId("legend").append(button);
@@ -239,8 +315,8 @@ function legend() {
   byId("legend").append(all);
 }
 
-function show(which) {
-  which.forEach((on, label) => {
+function show(selection) {
+  selection.forEach((on, label) => {
     shown[label] = on;
     byId("legend").children[label].setAttribute("aria-pressed", on);
   });
@@ -248,15 +324,26 @@ function show(which) {
 }
 
 /* Start */
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const from = goal ?? position;
+  const keys = {
+    " ": () => event.target.tagName !== "BUTTON" && (play(!playing), true),
+    ArrowRight: () => (step(Math.min(Math.floor(from + 1e-6) + 1, checkpoints - 1)), true),
+    ArrowLeft: () => (step(Math.max(Math.ceil(from - 1e-6) - 1, 0)), true),
+    n: () => (choose(chosen === null ? 0 : (chosen + 1) % images), true),
+    p: () => (choose(chosen === null ? 0 : (chosen + images - 1) % images), true),
+    Escape: () => (choose(null), true),
+  };
+  if (keys[event.key]?.()) event.preventDefault();
+}
+
 async function start() {
   legend();
-  drawn = 0;
+  current = 0;
   await Promise.all([
-    Plotly.newPlot("charts", ...chartsFigure(), quiet),
-    Plotly.newPlot("matrix", [{ type: "heatmap", z: correlation(0), zmin: -1, zmax: 1, colorscale: [[0, "#d55e00"], [.5, "#ffffff"], [1, "#0072b2"]],
-      colorbar: { thickness: 12, title: { text: "correlation", side: "right" } }, hovertemplate: "view 1, dimension %{y}<br>view 2, dimension %{x}<br>%{z:.2f}<extra></extra>" }],
-      { margin: { l: 44, r: 4, t: 4, b: 40 }, font, xaxis: { title: { text: "dimension, view 2" }, constrain: "domain", fixedrange: true },
-        yaxis: { title: { text: "dimension, view 1" }, autorange: "reversed", scaleanchor: "x", constrain: "domain", fixedrange: true } }, quiet),
+    Plotly.newPlot("charts", ...chartsFigure(), plotOptions),
+    Plotly.newPlot("matrix", ...matrixFigure(), plotOptions),
   ]);
   canvas.onpointermove = hover;
   canvas.onpointerleave = () => (byId("hover").style.display = "none");
@@ -264,18 +351,7 @@ async function start() {
   new ResizeObserver(drawMap).observe(canvas);
   byId("play").onclick = () => play(!playing);
   byId("time").oninput = (event) => { play(false); goTo(Number(event.target.value)); };
-  addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const keys = {
-      " ": () => event.target.tagName !== "BUTTON" && (play(!playing), true),
-      ArrowRight: () => (step(Math.min(Math.floor((goal ?? now) + 1e-6) + 1, checkpoints - 1)), true),
-      ArrowLeft: () => (step(Math.max(Math.ceil((goal ?? now) - 1e-6) - 1, 0)), true),
-      n: () => (choose(chosen === null ? 0 : (chosen + 1) % images), true),
-      p: () => (choose(chosen === null ? 0 : (chosen + images - 1) % images), true),
-      Escape: () => (choose(null), true),
-    };
-    if (keys[event.key]?.()) event.preventDefault();
-  });
+  addEventListener("keydown", onKey);
   if (checkpoints < 2) byId("play").disabled = byId("time").disabled = true;
   goTo(0);
   Plotly.relayout("charts", { shapes: cursor(0) });

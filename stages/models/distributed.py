@@ -1,0 +1,218 @@
+"""Several processes that train one model together, each on its shard of every batch (torch.distributed).
+
+All processes start from the same weights and draw the same random numbers. Each computes the loss on its shard, with
+the statistics of the whole batch, and gradients are averaged over the processes. The gradient is thus that of the
+mean of the processes' losses. What `gather` and `average` pass back is correct for that mean, whether a loss is of
+the whole batch, as that of Barlow Twins, or of the shard. Only the main process writes files.
+
+If torchrun has not launched several processes, the world size is 1 and nothing here changes anything.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stages.pipeline.errors import UserError
+
+Found = TypeVar("Found")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def launched_world_size() -> int:
+    """Return how many processes torchrun launched on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun launched for the duration of the block; each process uses one GPU.
+
+    Raises:
+        UserError: This machine has fewer GPUs than processes.
+    """
+    if launched_world_size() == 1:
+        yield
+        return
+
+    if torch.cuda.is_available():
+        local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise UserError(
+                f"torchrun launched {os.environ['LOCAL_WORLD_SIZE']} processes here, but there are {gpus} GPUs: "
+                f"set --nproc-per-node to at most {gpus}"
+            )
+        torch.cuda.set_device(local_rank)
+
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that writes files."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def local_shard(batch: Tensor) -> Tensor:
+    """Return this process's shard of a batch: (N, ...) to (N / world size, ...)."""
+    return batch.chunk(world_size())[dist.get_rank()] if world_size() > 1 else batch
+
+
+def require_even(batch_size: int, key: str) -> None:
+    """Refuse a batch that cannot be split evenly between the processes.
+
+    Raises:
+        UserError: The batch size is not a multiple of the world size; the message names the parameter `key` and sizes
+            that are.
+    """
+    if batch_size % world_size():
+        below = batch_size - batch_size % world_size()
+        fitting = " or ".join(str(size) for size in (below, below + world_size()) if size)
+        raise UserError(
+            f"{key} is {batch_size}, which {world_size()} processes cannot share evenly: set it to {fitting}"
+        )
+
+
+def gather(shard: Tensor) -> Tensor:
+    """Return the whole batch from the shards, (N / world size, ...) to (N, ...); gradients flow through it."""
+    if world_size() == 1:
+        return shard
+    whole: Tensor = _Gather.apply(shard)
+    return whole
+
+
+def average(tensor: Tensor) -> Tensor:
+    """Return the mean of the processes' tensors; gradients flow through it."""
+    if world_size() == 1:
+        return tensor
+    mean: Tensor = _Average.apply(tensor)
+    return mean
+
+
+def average_gradients(weights: list[nn.Parameter]) -> None:
+    """Replace the gradients by their mean over the processes, where there are any."""
+    if world_size() == 1:
+        return
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    whole = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    _all_reduce(whole)
+    parts = (whole / world_size()).split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def broadcast(found: Found) -> Found:
+    """Return the main process's object in all processes."""
+    if world_size() == 1:
+        return found
+    shared = [found]
+    _communicate(partial(dist.broadcast_object_list, shared, src=0))
+    return shared[0]
+
+
+def sync_batch_norm(module: Module) -> Module:
+    """Make batch normalisation use the statistics of the whole batch; weights keep their names."""
+    if world_size() == 1:
+        return module
+    if next(module.parameters()).is_cuda:
+        converted: Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
+    for child in module.modules():
+        if isinstance(child, _BatchNorm):
+            child.__class__ = _SyncBatchNormOnCpu
+    return module
+
+
+class _SyncBatchNormOnCpu(_BatchNorm):
+    """Batch normalisation by the statistics of the whole batch on a CPU, where torch's SyncBatchNorm does not run."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+
+        # Mean and variance of the whole batch, in at least float32.
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(input.ndim)]
+        values = input if input.dtype == torch.float64 else input.float()
+        mean = average(values.mean(axes))
+        centred = values - mean.view(shape)
+        variance = average(centred.square().mean(axes))
+
+        # Running statistics, as torch keeps them: with the unbiased variance.
+        size = input.numel() // input.shape[1] * world_size()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * size / (size - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept any input with channels."""
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context: FunctionCtx, shard: Tensor) -> Tensor:
+        parts = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        _communicate(partial(dist.all_gather, parts, shard.contiguous()))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: FunctionCtx, gradient: Tensor) -> Tensor:
+        whole = gradient.clone(memory_format=torch.contiguous_format)
+        _all_reduce(whole)
+        return local_shard(whole)
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(context: FunctionCtx, tensor: Tensor) -> Tensor:
+        whole = tensor.clone()
+        _all_reduce(whole)
+        return whole / world_size()
+
+    @staticmethod
+    def backward(context: FunctionCtx, gradient: Tensor) -> Tensor:
+        return _Average.forward(context, gradient)
+
+
+def _all_reduce(tensor: Tensor) -> None:
+    _communicate(partial(dist.all_reduce, tensor))
+
+
+def _communicate(operation: Callable[[], object]) -> None:
+    """Run a collective operation.
+
+    Raises:
+        UserError: Another process has died.
+    """
+    try:
+        operation()
+    except RuntimeError as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"one of the {world_size()} processes has died ({cause}): see its last message above; "
+            "run again to resume from the last epoch"
+        ) from error

@@ -1,0 +1,60 @@
+"""Features of frozen models."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.images.views import ViewRecipe, center_crop_views, draw_views
+from stages.models.device import autocast
+
+_CHUNK = 500
+
+
+def extract_features(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
+    """Return the outputs of a model in evaluation mode for the centre-cropped view of each image.
+
+    Args:
+        model: Encoder or classifier; its weights, statistics and mode stay as they are.
+        images: (N, H, W, 3) uint8 images on the device of the model.
+        size: Height and width of the views in pixels.
+
+    Returns:
+        (N, D) features, or logits of a classifier.
+    """
+    return _apply(model, images, lambda chunk: center_crop_views(chunk, size))
+
+
+def extract_view_features(
+    model: nn.Module, images: Tensor, recipe: ViewRecipe, views: int, seed: int
+) -> NDArray[np.float32]:
+    """Return the outputs of a model in evaluation mode for random views of each image.
+
+    Args:
+        model: Encoder or classifier; its weights, statistics and mode stay as they are.
+        images: (N, H, W, 3) uint8 images on the device of the model.
+        recipe: Augmentation of the views.
+        views: Number of views of each image.
+        seed: Random seed for the augmentation.
+
+    Returns:
+        (views, N, D) features.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return np.stack([_apply(model, images, lambda chunk: draw_views(chunk, recipe, generator)) for _ in range(views)])
+
+
+@torch.no_grad()
+def _apply(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    was_training = model.training
+    model.eval()
+    with autocast(images.device):
+        chunks = [
+            model(views(chunk).contiguous(memory_format=torch.channels_last)).float().cpu()
+            for chunk in images.split(_CHUNK)
+        ]
+    model.train(was_training)
+    features: NDArray[np.float32] = torch.cat(chunks).numpy()
+    return features

@@ -1,0 +1,339 @@
+"""Typed parameters: all are checked before any work, and a stage can read only what `dvc.yaml` declares for it."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from stages.pipeline.errors import UserError
+
+
+def _as_written(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    check(value)
+    return value
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+# A ratio stays as it is written, 1 or 1.0, since DVC names the results of the study by it.
+Ratio = Annotated[float, Field(gt=0, le=1), WrapValidator(_as_written)]
+BatchSize = Annotated[int, Field(ge=2)]
+Pixels = Annotated[int, Field(ge=8, le=512)]
+
+
+class Section(BaseModel):
+    """A section of the parameters, in which a stage can read only what it declares."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    _stage: str = PrivateAttr("")
+    _prefix: str = PrivateAttr("")
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in type(self).model_fields:
+                key = f"{self._prefix}{name}"
+                raise AttributeError(
+                    f"stage {self._stage} reads the parameter {key}, but dvc.yaml does not declare it there"
+                )
+            return super().__getattr__(name)
+
+    def flat(self) -> dict[str, object]:
+        """Return all parameters that can be read here, by dotted name."""
+        found: dict[str, object] = {}
+        for name in type(self).model_fields:
+            value = self.__dict__.get(name, _UNDECLARED)
+            if isinstance(value, Section):
+                found |= {f"{name}.{key}": leaf for key, leaf in value.flat().items()}
+            elif value is not _UNDECLARED:
+                found[name] = value
+        return found
+
+    def restricted(self, stage: str, declared: list[str], prefix: str = "") -> Self:
+        """Return a copy in which `stage` can read only the declared parameters.
+
+        Args:
+            stage: Name of the stage, for the message if it reads another parameter.
+            declared: Dotted names of parameters and sections, relative to this section.
+            prefix: Dotted name of this section, ending in a dot.
+        """
+        copy = self.model_copy()
+        copy._stage, copy._prefix = stage, prefix
+        for name in type(self).model_fields:
+            below = [key.removeprefix(f"{name}.") for key in declared if key.startswith(f"{name}.")]
+            if below:
+                copy.__dict__[name] = getattr(self, name).restricted(stage, below, f"{prefix}{name}.")
+            elif name not in declared:
+                del copy.__dict__[name]
+        return copy
+
+
+_UNDECLARED = object()
+
+
+class Dataset(Section):
+    source: Literal["shapes", "stl10", "folder"]
+    path: str | None = None
+    url: str | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    image_size: Pixels
+
+    @model_validator(mode="after")
+    def _matches_source(self) -> Self:
+        if self.source == "folder" and not self.path:
+            raise ValueError("path is needed with source folder: the directory that holds train/, test/ and unlabeled/")
+        if self.source != "stl10" and (self.url or self.md5):
+            raise ValueError("url and md5 are for source stl10 only: set them to null")
+        if self.source == "stl10" and self.image_size != 96:
+            raise ValueError(f"image_size is {self.image_size}, but images of stl10 have 96 pixels: set it to 96")
+        return self
+
+
+class Unlabeled(Section):
+    size: PositiveInt | None
+
+
+class EncoderChoice(Section):
+    name: Literal["narrow", "resnet18", "resnet34", "resnet50"]
+    stem: Literal["conv7_pool", "conv3_pool", "conv3_stride2", "conv3"]
+
+
+class WeakView(Section):
+    crop_min: Ratio
+    flip: bool
+
+
+class StrongView(WeakView):
+    brightness: NonNegativeFloat
+    contrast: NonNegativeFloat
+    saturation: NonNegativeFloat
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    jitter_probability: Probability
+    greyscale_probability: Probability
+    blur_probability: Probability
+    solarize_probability: Probability
+
+
+class Views(Section):
+    size: Pixels
+    strong: StrongView
+    weak: WeakView
+
+
+class Supervised(Section):
+    steps: PositiveInt
+    batch_size: BatchSize
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+class Pretrain(Section):
+    epochs: PositiveInt
+    batch_size: BatchSize
+    learning_rate: PositiveFloat
+    warmup_epochs: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    projector: Annotated[list[PositiveInt], Field(min_length=1)]
+    redundancy_weight: NonNegativeFloat
+    compile: bool
+    checkpoints: PositiveInt
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs}, it must be below epochs, {self.epochs}")
+        return self
+
+
+class Embed(Section):
+    images: Annotated[int, Field(ge=10, le=20_000)]
+    neighbours: PositiveInt
+
+
+class Tsne(Section):
+    perplexity: Annotated[float, Field(ge=1)]
+    iterations: Annotated[int, Field(ge=250)]
+
+
+class Probe(Section):
+    views: NonNegativeInt
+    C: Annotated[list[PositiveFloat], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2)]
+
+
+class SemiSupervised(Section):
+    init: Literal["pretrained", "random"]
+    steps: PositiveInt
+    batch_size: BatchSize
+    unlabeled_batch_size: BatchSize
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    cross_entropy_weight: NonNegativeFloat
+    barlow_weight: NonNegativeFloat
+    consistency_weight: NonNegativeFloat
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if self.cross_entropy_weight + self.barlow_weight + self.consistency_weight == 0:
+            raise ValueError("cross_entropy_weight, barlow_weight and consistency_weight are all 0: raise one of them")
+        if self.init == "random" and self.cross_entropy_weight == 0:
+            raise ValueError("cross_entropy_weight is 0, so with init random no term would see a label: raise it")
+        return self
+
+
+class Study(Section):
+    label_ratios: Annotated[list[Ratio], Field(min_length=1)]
+    seeds: PositiveInt
+
+    @model_validator(mode="after")
+    def _ratios_differ(self) -> Self:
+        if len(set(self.label_ratios)) < len(self.label_ratios):
+            raise ValueError(f"label_ratios is {self.label_ratios}, each ratio may occur once only")
+        return self
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    seed: NonNegativeInt
+    label_ratio: Ratio
+    dataset: Dataset
+    unlabeled: Unlabeled
+    encoder: EncoderChoice
+    views: Views
+    supervised: Supervised
+    pretrain: Pretrain
+    embed: Embed
+    tsne: Tsne
+    probe: Probe
+    fine_tune: Supervised
+    semi_supervised: SemiSupervised
+    study: Study
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        UserError: The file is missing or not YAML, or a key is unknown, missing, of the wrong type or out of range.
+            One line names every such key, its value and what is allowed.
+    """
+    content = read_yaml(path)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        complaints = [_complaint(detail) for detail in error.errors(include_url=False)]
+        raise UserError(f"{path}: {'; '.join(complaints)}") from error
+
+
+def _complaint(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a parameter"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} is {detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def declared_params(stage: str, path: str | Path = "params.yaml", pipeline: str | Path = "dvc.yaml") -> Params:
+    """Return the checked parameters, of which `stage` can read only what `pipeline` declares for it.
+
+    Raises:
+        UserError: The parameter file is not valid (see `load_params`), or the pipeline has no such stage.
+    """
+    return load_params(path).restricted(stage, _declared(stage, "params", pipeline))
+
+
+def declared_inputs(stage: str, pipeline: str | Path = "dvc.yaml") -> list[str]:
+    """Return the paths of code and data that `pipeline` declares for `stage`.
+
+    Raises:
+        UserError: The pipeline has no such stage.
+    """
+    return _declared(stage, "deps", pipeline)
+
+
+def _declared(stage: str, what: str, pipeline: str | Path) -> list[str]:
+    stages = read_yaml(pipeline).get("stages", {})
+    if stage not in stages:
+        raise UserError(f"{pipeline} has no stage {stage}")
+    return [str(entry) for entry in stages[stage].get(what, [])]
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a mapping from a YAML 1.2 file as DVC does.
+
+    Raises:
+        UserError: The file is missing, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not here: run from the top of the project") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a mapping of names to values")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2 (core schema, section 10.3.2), and no key twice in a mapping.
+
+    PyYAML follows version 1.1, where `1e-3` and `no` are not what they are for DVC.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found the key {key!r} twice", node.value[position][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _core_schema_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _core_schema_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _tag, _pattern, _starts in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _starts)
+_Loader.add_constructor("tag:yaml.org,2002:int", _core_schema_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _core_schema_float)

@@ -1,0 +1,112 @@
+"""How a stage runs: parameters in, one line of result out, one line of error, one writer at a time."""
+
+import argparse
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NoReturn
+
+from stages.pipeline.errors import UserError
+from stages.pipeline.params import declared_inputs, declared_params
+from stages.pipeline.scratch import (
+    exit_with_parent,
+    file_lock,
+    finish,
+    first_to_report,
+    remove_recorded,
+    run_directory,
+)
+
+# How long a process whose error another one has reported waits for torchrun to end it.
+_PATIENCE = 60
+_REPAIRABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+
+
+def run_stage(
+    main: Callable[..., str],
+    description: str | None,
+    *,
+    fingerprint: Callable[[], str] | None = None,
+    takes_ratio: bool = False,
+    all_processes: bool = False,
+) -> None:
+    """Run a stage with its declared parameters, print the line that it returns, and exit with code 1 on bad input.
+
+    Args:
+        main: Function of the stage. It takes the declared parameters; if the stage is resumable, the directory for its
+            checkpoints; and the ratio if the stage takes one.
+        description: Text that `--help` prints.
+        fingerprint: Function that describes what the machine adds to the result; it makes the stage resumable.
+        takes_ratio: Whether the command takes a label ratio, as the study does.
+        all_processes: Whether all processes that torchrun launched run the stage together; otherwise only the main
+            one does.
+    """
+    is_main_process = os.environ.get("RANK", "0") == "0"
+    if not (is_main_process or all_processes):
+        return
+    stage = _stage_name(main)
+    arguments = _parse_arguments(stage, description, takes_ratio)
+    run = "@".join([stage, *arguments])
+    dvc = os.environ.get("PIPELINE_PROCESS")
+    if dvc:
+        exit_with_parent(int(dvc))
+
+    try:
+        if is_main_process:
+            remove_recorded()
+        with file_lock(run) if is_main_process else nullcontext():
+            params = declared_params(stage)
+            if fingerprint is None:
+                result = main(params, *arguments)
+            else:
+                scratch = run_directory(run, params.flat(), declared_inputs(stage), fingerprint())
+                result = main(params, scratch, *arguments)
+            if is_main_process:
+                print(f"{stage}: {result}", flush=True)
+                if fingerprint is not None:
+                    finish(scratch, pipeline=bool(dvc))
+
+    except UserError as error:
+        _exit(run, f"{stage}: {error}")
+    except OSError as error:
+        if error.errno not in _REPAIRABLE:
+            raise
+        where = error.filename or "while writing"
+        _exit(run, f"{stage}: {error.strerror} ({where}): free space or permit writing, then run again")
+    except KeyboardInterrupt:
+        resumes = ": run again to resume" if fingerprint is not None else ""
+        sys.exit(f"{stage}: interrupted{resumes}" if is_main_process else 1)
+
+
+def _stage_name(main: Callable[..., str]) -> str:
+    module = main.__module__
+    spec = sys.modules["__main__"].__spec__
+    if module == "__main__" and spec is not None:
+        module = spec.name
+    return module.removeprefix("stages.")
+
+
+def _parse_arguments(stage: str, description: str | None, takes_ratio: bool) -> list[str]:
+    parser = argparse.ArgumentParser(
+        prog=f"./stage {stage}",
+        description=description,
+        epilog="Parameters come from params.yaml. `dvc repro` runs a stage only if what it reads has changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if takes_ratio:
+        parser.add_argument("ratio", help="share of the training labels that are visible, one of study.label_ratios")
+    return list(vars(parser.parse_args()).values())
+
+
+def _exit(run: str, line: str) -> NoReturn:
+    """Exit with one line of error, which a single process prints however many torchrun launched."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
+        launch = " ".join([*(os.environ.get(name, "") for name in names), str(os.getppid())])
+        if not first_to_report(run, launch):
+            time.sleep(_PATIENCE)
+            sys.exit(1)
+    sys.exit(line)

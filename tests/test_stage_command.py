@@ -1,0 +1,83 @@
+"""./stage: every shell, an environment that is or is not activated, a launcher, and the end of DVC."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.structure import ROOT
+from helpers.workspace import new_clone
+
+pytestmark = pytest.mark.slow
+
+SHELLS = ("sh", "bash", "zsh", "fish", "tcsh")
+REPORT = """
+import os, sys
+print(sys.executable, sys.argv[1:], os.environ.get("PIPELINE_PROCESS"), os.nice(0), sep="|")
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with an environment of its own, whose only stage reports how it was started."""
+    clone = new_clone(tmp_path_factory.mktemp("clone"))
+    environment = clone.path / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python").symlink_to(sys.executable)
+    (clone.path / "stages" / "report.py").write_text(REPORT)
+    (clone.path / "dvc.yaml").write_text("stages: {report: {cmd: ./stage report}}\n")
+    (clone.path / "dvc.lock").unlink(missing_ok=True)
+    clone.commit("begin")
+    return clone
+
+
+def _path_without_project(tmp_path):
+    """A PATH that has DVC, but no `python` of the project."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dvc").symlink_to(Path(sys.executable).parent / "dvc")
+    return f"{tmp_path / 'bin'}{os.pathsep}/usr/local/bin:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("activated", [True, False], ids=["activated", "not activated"])
+@pytest.mark.parametrize("launch", [None, "nice python"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_stage_runs_in_every_shell(clone, tmp_path, shell, launch, activated):
+    executable = shutil.which(shell)
+    if executable is None:
+        pytest.skip(f"{shell} is not installed")
+    environment = clone.environment | {"SHELL": executable}
+    if launch:
+        environment["LAUNCH"] = launch
+    if not activated:
+        environment["PATH"] = _path_without_project(tmp_path)
+    command = ["dvc", "repro", "--force"]
+    process = subprocess.Popen(
+        command, cwd=clone.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (line,) = [line for line in output.splitlines() if "|" in line]
+    python, arguments, parent, nice = line.split("|")
+    assert python == str(clone.path / ".venv" / "bin" / "python")
+    assert arguments == "[]"
+    assert parent == str(process.pid), "it does not watch the process of DVC"
+    assert int(nice) - os.nice(0) == (10 if launch else 0)
+
+
+def test_stage_finds_environment_in_temporary_experiment(clone, tmp_path):
+    environment = clone.environment | {"PATH": _path_without_project(tmp_path)}
+    command = ["dvc", "exp", "run", "--temp", "--force"]
+    done = subprocess.run(command, cwd=clone.path, env=environment, capture_output=True, text=True, check=False)
+    assert f"{clone.path / '.venv' / 'bin' / 'python'}|[]|" in done.stdout, done.stderr
+
+
+def test_stage_passes_arguments_on_and_is_executable(clone):
+    assert (ROOT / "stage").stat().st_mode & stat.S_IXUSR
+    assert "|['0.1', '--help']|None|" in clone("./stage", "report", "0.1", "--help")
+
+
+def test_stage_without_name_shows_usage(clone):
+    assert "usage: ./stage <stage> [ratio]" in clone("./stage", fails=True)
