@@ -25,7 +25,7 @@ def main(params: Params) -> str:
         params.seed,
     )
     size = params.views.size
-    return record_classifier("probe", model, images, len(labeled), size, C=probe.C, folds=probe.folds)
+    return record_classifier("probe", model, images, len(labeled), size, strength=probe.C, folds=probe.folds)
 
 
 if __name__ == "__main__":

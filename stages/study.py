@@ -66,13 +66,14 @@ def train_all(
     sample = read_array("data/unlabeled.npy", "sample", np.int64)
     pool = ImagePool(unlabeled_pool(images.unlabeled, sample, images.train, labeled), device)
 
+    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1])
+    projector = load_projector("models/pretrain/projector.safetensors")
+
     # From random weights, on the visible labels alone.
     start = build_classifier(params.encoder.name, params.encoder.stem, len(images.classes), seed)
     supervised, _ = train_supervised(start, visible, "supervised", strong, params.supervised, seed, scratch)
 
     # From the pretrained encoder: the linear probe, and what is initialised from it.
-    encoder = load_encoder(epoch_checkpoints("models/pretrain")[-1][1])
-    projector = load_projector("models/pretrain/projector.safetensors")
     probe, _ = train_probe(encoder, visible, weak, params.probe, seed)
     fine_tuned, _ = train_supervised(probe, visible, "fine_tune", strong, params.fine_tune, seed, scratch)
     semi_supervised, _ = train_semi_supervised(

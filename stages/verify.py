@@ -43,8 +43,8 @@ def differences(path: Path, recorded: str, cache: Path = Path(".dvc/cache")) -> 
 
 
 def directory_checksums(path: Path) -> dict[str, str]:
-    """Return the MD5 of every file below a directory, by its path relative to the directory."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    """Return the MD5 of every file below a directory that DVC tracks, by its path relative to the directory."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     return {file.relative_to(path).as_posix(): checksum(file, "md5") for file in files}
 
 

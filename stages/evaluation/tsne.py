@@ -24,7 +24,7 @@ def aligned_layouts(
     Args:
         features: (N, D) features of the same images at each checkpoint, in order.
         perplexity: Effective number of neighbours, below N.
-        iterations: Number of optimiser iterations for each layout.
+        iterations: Number of optimizer iterations for each layout.
         seed: Random seed for the principal components.
 
     Returns:

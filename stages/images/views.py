@@ -401,6 +401,9 @@ _not_compiled: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]
 def _transposed(matrices: Tensor) -> Tensor:
     """Return (N, a, b) matrices as contiguous (N, b, a)."""
     n, rows, columns = matrices.shape
+
+    # `channel_shuffle` copies with long rows. By `transpose(1, 2).contiguous()` two views of 64 images take 11 % longer
+    # on one thread (95 % CI 8 to 14 %) and on two (7 to 13 %): 60 paired rounds, 32 pixels, AMD EPYC, 2026-11-27.
     pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
     return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
 

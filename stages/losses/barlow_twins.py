@@ -9,7 +9,8 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Compute the cross-correlation matrix of two batches of embeddings (Zbontar et al. 2021, equation 2).
 
     Each column is centred and divided by its standard deviation over the batch, as the authors' code does by batch
-    normalisation without affine weights (epsilon 1e-5).
+    normalisation without affine weights (epsilon 1e-5). The matrix is for display and tests: the loss is computed by
+    `barlow_twins_terms`, without the matrix where that is faster.
 
     Args:
         first: (N, D) embeddings of one view of N images.

@@ -22,10 +22,11 @@ class LinearProbe:
     """A fitted linear probe, whose logits are features @ weight.T + bias.
 
     Attributes:
-        weight: (C, D) weights, into which the scaling of the features is folded.
-        bias: (C,) biases.
+        weight: (K, D) weights of K classes, into which the scaling of the features is folded.
+        bias: (K,) biases.
         C: Inverse of the L2 penalty.
-        folds: Number of cross-validation folds that chose it; 0 if a class has a single label, so that none could.
+        folds: Number of cross-validation folds that chose it; 0 if a class has a single label, so that no fold could be
+            made, or if there was nothing to choose.
     """
 
     weight: NDArray[np.float32]
@@ -46,7 +47,7 @@ def fit_linear_probe(
 
     Args:
         features: (V, N, D) features of V views of N images, the centre-cropped view first.
-        labels: (N,) class numbers 0..C-1, each present.
+        labels: (N,) class numbers 0..K-1, each present.
         candidates: Values to try for `C` of scikit-learn's LogisticRegression, the inverse of the penalty.
         folds: Largest number of folds.
         seed: Random seed for the folds.

@@ -47,8 +47,8 @@ def visible_images(images: ImageSet, labeled: NDArray[np.int64], device: torch.d
 class ImagePool:
     """Many images as bytes: on the GPU if they fit into half of its free memory, otherwise memory-mapped on disk.
 
-    From disk, a thread reads the next batch while the current one is trained on, so that neither the disk nor the
-    copy to the device is waited for. Only the images of these two batches are ever in memory.
+    From disk, a thread reads the next batch while the current one is trained on, so that neither the disk nor the copy
+    to the device stalls training. Only the images of these two batches are ever in memory.
 
     Attributes:
         device: Device that batches are returned on.

@@ -27,7 +27,7 @@ def load_encoder(path: str | Path) -> Encoder:
     Raises:
         UserError: The file is missing, damaged or of another kind.
     """
-    about, weights = _load(path)
+    about, weights = _load(path, "encoder", "stem")
     return _with_weights(build_encoder(about["encoder"], about["stem"]), weights, path)
 
 
@@ -42,7 +42,7 @@ def load_projector(path: str | Path) -> nn.Sequential:
     Raises:
         UserError: The file is missing, damaged or of another kind.
     """
-    about, weights = _load(path)
+    about, weights = _load(path, "width", "layers")
     return _with_weights(build_projector(about["width"], about["layers"]), weights, path)
 
 
@@ -58,7 +58,7 @@ def load_classifier(path: str | Path) -> tuple[Classifier, tuple[str, ...]]:
     Raises:
         UserError: The file is missing, damaged or of another kind.
     """
-    about, weights = _load(path)
+    about, weights = _load(path, "encoder", "stem", "classes")
     model = Classifier(build_encoder(about["encoder"], about["stem"]), len(about["classes"]))
     return _with_weights(model, weights, path), tuple(about["classes"])
 
@@ -82,11 +82,13 @@ def save_weights(state: Mapping[str, Tensor], path: str | Path, about: Mapping[s
         temporary.write_bytes(save(weights, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
-def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _load(path: str | Path, *keys: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the metadata under these keys, and the weights."""
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
-            return about, {name: file.get_tensor(name) for name in list(file.keys())}
+            weights = {name: file.get_tensor(name) for name in list(file.keys())}
+            return {key: about[key] for key in keys}, weights
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: run `dvc repro` first") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.pipeline.errors import UserError
+from stages.pipeline.errors import ProcessDiedError, UserError
 
 Found = TypeVar("Found")
 Module = TypeVar("Module", bound=nn.Module)
@@ -206,13 +206,13 @@ def _communicate(operation: Callable[[], object]) -> None:
     """Run a collective operation.
 
     Raises:
-        UserError: Another process has died.
+        ProcessDiedError: Another process has died.
     """
     try:
         operation()
     except RuntimeError as error:
         cause = str(error).strip().splitlines()[0]
-        raise UserError(
+        raise ProcessDiedError(
             f"one of the {world_size()} processes has died ({cause}): see its last message above; "
             "run again to resume from the last epoch"
         ) from error

@@ -127,7 +127,7 @@ def require(path: str | Path, stage: str) -> Path:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} is missing: run `dvc repro {stage}`, or `./stage {stage}`, first")
+        raise UserError(f"{path} is missing: run `dvc repro {stage}` first")
     return path
 
 

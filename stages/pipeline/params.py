@@ -71,14 +71,21 @@ class Section(BaseModel):
             stage: Name of the stage, for the message if it reads another parameter.
             declared: Dotted names of parameters and sections, relative to this section.
             prefix: Dotted name of this section, ending in a dot.
+
+        Raises:
+            UserError: There is no parameter or section of a declared name.
         """
         copy = self.model_copy()
         copy._stage, copy._prefix = stage, prefix
-        for name in type(self).model_fields:
+        names = list(type(self).model_fields)
+        for key in declared:
+            if key.partition(".")[0] not in names:
+                raise UserError(f"dvc.yaml declares {prefix}{key} for stage {stage}, which is not a parameter")
+        for name in set(names) - set(declared):
             below = [key.removeprefix(f"{name}.") for key in declared if key.startswith(f"{name}.")]
             if below:
                 copy.__dict__[name] = getattr(self, name).restricted(stage, below, f"{prefix}{name}.")
-            elif name not in declared:
+            else:
                 del copy.__dict__[name]
         return copy
 
@@ -297,43 +304,45 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of version 1.2 (core schema, section 10.3.2), and no key twice in a mapping.
+    """YAML 1.2 as ruamel.yaml reads it for DVC, but for dates, which stay text, and with no key twice in a mapping.
 
-    PyYAML follows version 1.1, where `1e-3` and `no` are not what they are for DVC.
+    PyYAML itself follows version 1.1, where `1e-3` and `no` are not what they are for DVC.
     """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         for position, key in enumerate(keys):
             if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"found the key {key!r} twice", node.value[position][0].start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"found the key {key!r} twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def _core_schema_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node).replace("_", "").lower()
+    for prefix, base in (("0b", 2), ("0o", 8), ("0x", 16)):
+        if text.lstrip("+-").startswith(prefix):
+            return int(text, base)
+    return int(text)
 
 
-def _core_schema_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    text = loader.construct_scalar(node)
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node).replace("_", "").lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+_FLOAT = (
+    r"[-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.[0-9_]+([eE][-+][0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 for _tag, _pattern, _starts in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
+    ("int", r"[-+]?(0b[01_]+|0o[0-7_]+|[0-9][0-9_]*|0x[0-9a-fA-F_]+)", list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
+    ("merge", "<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _starts)
-_Loader.add_constructor("tag:yaml.org,2002:int", _core_schema_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _core_schema_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
-from stages.pipeline.errors import UserError
+from stages.pipeline.errors import ProcessDiedError, UserError
 from stages.pipeline.params import declared_inputs, declared_params
 from stages.pipeline.scratch import (
+    claim_error_report,
     exit_with_parent,
     file_lock,
     finish,
-    first_to_report,
     remove_recorded,
     run_directory,
 )
 
-# How long a process whose error another one has reported waits for torchrun to end it.
-_PATIENCE = 60
+# Seconds that the main process, the others, and those that only notice the end of another one leave to the report of
+# its cause, and seconds that a process which has nothing to add waits for torchrun to end it.
+_MAIN_WAITS, _OTHERS_WAIT, _CONSEQUENCE_WAITS, _REPORTED_WAITS = 0, 3, 9, 60
 _REPAIRABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
@@ -70,7 +71,7 @@ def run_stage(
                     finish(scratch, pipeline=bool(dvc))
 
     except UserError as error:
-        _exit(run, f"{stage}: {error}")
+        _exit(run, f"{stage}: {error}", is_consequence=isinstance(error, ProcessDiedError))
     except OSError as error:
         if error.errno not in _REPAIRABLE:
             raise
@@ -101,12 +102,18 @@ def _parse_arguments(stage: str, description: str | None, takes_ratio: bool) -> 
     return list(vars(parser.parse_args()).values())
 
 
-def _exit(run: str, line: str) -> NoReturn:
-    """Exit with one line of error, which a single process prints however many torchrun launched."""
+def _exit(run: str, line: str, *, is_consequence: bool = False) -> NoReturn:
+    """Exit with one line of error, which a single process prints however many torchrun launched.
+
+    Torchrun ends all processes when one exits. So the main one, which may be writing, comes first, and the consequence
+    of another process's error last.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        waits = _MAIN_WAITS if os.environ.get("RANK") == "0" else _OTHERS_WAIT
+        time.sleep(_CONSEQUENCE_WAITS if is_consequence else waits)
         names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
         launch = " ".join([*(os.environ.get(name, "") for name in names), str(os.getppid())])
-        if not first_to_report(run, launch):
-            time.sleep(_PATIENCE)
+        if not claim_error_report(run, launch):
+            time.sleep(_REPORTED_WAITS)
             sys.exit(1)
     sys.exit(line)

@@ -1,7 +1,9 @@
 """What an interrupted run leaves for the next one: `.scratch/`, which git ignores and DVC does not know.
 
-.scratch/locks/<run>          held while a run writes; names the process that holds it
-.scratch/<run>/<key>/         checkpoints from which an interrupted run resumes, and what it has completed so far
+.scratch/locks/<run>                held while a run writes; names the process that holds it
+.scratch/locks/<run>.error          the last launch of several processes in which one has reported an error
+.scratch/<run>/<key>/<section>/     checkpoints of the training run by that section of the parameters
+.scratch/<run>/<key>/               what else the run has completed so far
 
 A run is a stage, or a stage and a ratio. The key is a hash of all that determines the result, so that a checkpoint is
 never applied to something else.
@@ -54,9 +56,8 @@ def run_directory(run: str, parameters: Mapping[str, object], inputs: list[str],
 def finish(directory: Path, *, pipeline: bool) -> None:
     """Remove what a successful run has kept: at once, or, if DVC runs the stage, once DVC has recorded its outputs.
 
-    DVC records them after the run has ended. If it is killed in between, it runs the stage again, which then finds
-    all steps completed. If the outputs are those that are already recorded, nothing will change in the lock file, so
-    nothing is waited for.
+    DVC records them after the run has ended. If it is killed in between, it runs the stage again, which then finds all
+    steps completed. If the outputs are recorded already, the lock file will not change, so what was kept goes at once.
     """
     entry = _lock_entry(directory.parent.name)
     if pipeline and not _matches_disk(entry):
@@ -122,22 +123,25 @@ def file_lock(run: str, patience: float = 10.0) -> Iterator[None]:
         yield
 
 
-def first_to_report(run: str, launch: str) -> bool:
-    """Return whether no other process of the same launch has reported an error of this run before.
+def claim_error_report(run: str, launch: str) -> bool:
+    """Return whether this process is the first of its launch to report an error of the run, and write down that it was.
 
     Args:
         run: Name of the run.
         launch: What identifies the launch of several processes.
     """
     path = SCRATCH / "locks" / f"{run}.error"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        file.seek(0)
-        if file.read() == launch:
-            return False
-        file.truncate(0)
-        file.write(launch)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            file.seek(0)
+            if file.read() == launch:
+                return False
+            file.truncate(0)
+            file.write(launch)
+    except OSError:  # A full or locked disk may be what is to be reported.
+        return True
     return True
 
 
@@ -160,7 +164,8 @@ def exit_with_parent(process: int) -> None:
     def watch() -> None:
         while _is_alive(process) and not (child and os.getppid() != process):
             time.sleep(1)
-        print(f"DVC, process {process}, has ended: exiting; run again to resume", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"DVC, process {process}, has ended: exiting; run again to resume", file=sys.stderr, flush=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -173,4 +178,8 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:  # There is no /proc, or the process has just ended.
+        return not Path("/proc/self/stat").exists()

@@ -122,13 +122,13 @@ def save_state(directory: Path, name: str, state: Mapping[str, object]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Read what `save_state` wrote onto the CPU; a damaged file is set aside with a warning, and None is returned."""
+    """Load what `save_state` wrote to the CPU; a damaged file is set aside with a warning, and None is returned."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() == path.stem.partition("-")[2]:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
     damaged = path.rename(path.with_suffix(".damaged"))
-    print(f"{path} is damaged: set aside as {damaged.name}, using the one before", file=sys.stderr)
+    print(f"{path} is damaged: set aside as {damaged.name}", file=sys.stderr)
     return None
 
 

@@ -19,7 +19,7 @@ class HistoryState(TypedDict):
 class History:
     """Rows of a training curve, and the loss terms of the steps since the last row.
 
-    On a GPU the terms stay there, so that it is not waited for.
+    On a GPU the terms stay there, so that the CPU need not wait for it.
 
     Attributes:
         rows: One row per epoch or stretch of steps: its number, the mean `loss`, the mean of each term, and the

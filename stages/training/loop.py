@@ -103,7 +103,8 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
             each row.
 
     Raises:
-        UserError: A loss is not finite, a step does not fit into memory, or the compiler refuses it.
+        UserError: A loss or a weight is not finite, memory or disk is full, or the compiler refuses the task or refused
+            the one that is resumed.
     """
     _configure_torch()
     weights = task.trained_parameters()
@@ -112,6 +113,7 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
     history, meter = History(plan.unit, device), _CostMeter(device)
     checkpointer = Checkpointer(scratch / plan.name, task=task, optimizer=optimizer, history=history, cost=meter)
     done = _resume(checkpointer, plan, scratch, weights, after_row)
+    meter.start()
     guard = _FiniteGuard(task, plan, scratch, done)
 
     with checkpointer, _progress_bar(plan, done) as bar:
@@ -134,7 +136,7 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
             history.add(terms)
             bar.update(plan.images_per_step)
             row_is_complete = step == plan.steps - 1 or len(history.pending) == plan.steps_per_row
-            save = row_is_complete or checkpointer.due()
+            save = row_is_complete or (distributed.is_main_process() and checkpointer.due())
             guard.check(history, step, rate, now=save)
 
             # Complete a row of the history, and save a checkpoint.
@@ -239,7 +241,7 @@ class _FiniteGuard:
         """Check the losses that were not checked yet, and, if it has to be `now`, the weights too.
 
         On a CPU, where it costs nothing, losses are checked at every step. On a GPU they stay there and are checked
-        every 50 steps, so that it is not waited for.
+        every 50 steps, so that the CPU need not wait for it.
 
         Raises:
             UserError: A value is not finite; the message names step, term, learning rate and the file with the last
@@ -274,18 +276,22 @@ class _CostMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._began, self._peak = time.perf_counter(), 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self._before, self._peak, self._began = 0.0, 0, 0.0
+
+    def start(self) -> None:
+        """Begin to measure, after what an interrupted run has taken was restored."""
+        self._began = time.perf_counter()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
 
     def state_dict(self) -> dict[str, float]:
         """Return seconds and peak memory so far."""
         self._peak = max(self._peak, peak_memory(self._device))
-        return {"seconds": time.perf_counter() - self._began, "peak_memory": self._peak}
+        return {"seconds": self._before + time.perf_counter() - self._began, "peak_memory": self._peak}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Count what an interrupted run took."""
-        self._began, self._peak = time.perf_counter() - state["seconds"], int(state["peak_memory"])
+        self._before, self._peak = state["seconds"], int(state["peak_memory"])
 
     def cost(self, images: int) -> dict[str, float | str | bool]:
         """Return what processing `images` images cost."""

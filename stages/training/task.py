@@ -25,8 +25,8 @@ class Task(nn.Module):
 
     Attributes:
         generator: Random generator of everything that a step draws.
-        compiled: Whether the task is compiled. Both ways round differently, so one does not resume what the other
-            began.
+        compiled: Whether the task is compiled. Compiled and eager code round differently, so neither resumes a run
+            that the other began.
     """
 
     compiled: bool = False

@@ -1,6 +1,7 @@
 """Figures of the comparison: accuracy, label efficiency, calibration, confusion matrices, training losses."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -202,7 +203,7 @@ def curves_figure(histories: dict[str, pd.DataFrame]) -> Figure:
         terms = [name for name in rows.columns[1:] if name != "learning_rate"]
         if len(terms) == 2:  # A single term equals the total.
             terms = terms[:1]
-        for term, style in zip(terms, ("-", "--", ":", "-.", (0, (5, 1))), strict=False):
+        for term, style in zip(terms, cycle(("-", "--", ":", "-.", (0, (5, 1))))):
             axes.plot(rows[steps], rows[term], linestyle=style, label=term.replace("_", " "), linewidth=2)
 
         headroom = 1.5 if len(terms) > 1 else 1.05
