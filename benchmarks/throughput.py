@@ -12,6 +12,7 @@ image is two views.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import platform
@@ -23,7 +24,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import date
-from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,7 @@ def _origin(machine: str, found: Result) -> Result:
     """Return what a result is of: the machine, the versions of the libraries compared, and the date."""
     rates = found.get("images_per_second")
     libraries = ["torchvision", "lightly"] if isinstance(rates, dict) and "lightly" in rates else ["torchvision"]
-    versions = {library: version(library) for library in libraries}
+    versions = {library: importlib.import_module(library).__version__ for library in libraries}
     return {"machine": machine, **versions, "date": date.today().isoformat()}
 
 

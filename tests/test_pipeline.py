@@ -1,7 +1,6 @@
 """dvc.yaml against the code, dvc.lock against the tree, and the rules that keep the code readable."""
 
 import hashlib
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -10,13 +9,15 @@ import pytest
 from helpers.structure import ROOT, code_dependencies, functions, imported_files, leaves, read_parameters
 from ruamel.yaml import YAML
 
+from stages.verify import directory_checksums, listing_checksum
+
 PIPELINE = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 LOCK = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 STAGES = PIPELINE["stages"]
 COMMANDS = ("clean_scratch", "experiments", "verify")
-ROOMS = ("pipeline", "images", "models", "losses", "training", "methods", "evaluation", "reporting")
-SOURCES = sorted(path for room in ("stages", "benchmarks") for path in (ROOT / room).rglob("*.py"))
+PACKAGES = ("pipeline", "images", "models", "losses", "training", "methods", "evaluation", "reporting")
+SOURCES = sorted(path for package in ("stages", "benchmarks") for path in (ROOT / package).rglob("*.py"))
 
 
 def _paths(entries):
@@ -84,33 +85,23 @@ def test_parameter_is_read_by_the_code_of_a_stage_that_declares_it(key):
 
 
 def test_imports_run_downward():
-    """A room imports rooms above it in the list only, and no stage."""
-    for position, room in enumerate(ROOMS):
-        for path in (ROOT / "stages" / room).rglob("*.py"):
+    """A package imports packages before it in the list only, and no stage."""
+    for position, package in enumerate(PACKAGES):
+        for path in (ROOT / "stages" / package).rglob("*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             reached = {Path(found).parts[1] for found in imported_files(module)} - {"__init__.py"}
-            assert reached <= set(ROOMS[: position + 1]), module
+            assert reached <= set(PACKAGES[: position + 1]), module
 
 
-def test_rooms_and_stages_are_all_there_is():
+def test_packages_and_stages_are_all_there_is():
     found = {path.name for path in (ROOT / "stages").iterdir()} - {"__pycache__", "__init__.py"}
-    assert found == {*ROOMS, *(f"{name}.py" for name in (*STAGES, *COMMANDS))}
+    assert found == {*PACKAGES, *(f"{name}.py" for name in (*STAGES, *COMMANDS))}
 
 
 def test_lock_has_the_stages_of_the_pipeline_and_no_others():
     names = [stage for stage in STAGES if stage != "study"]
     names += [f"study@{ratio}" for ratio in PARAMS["study"]["label_ratios"]]
     assert set(LOCK["stages"]) == set(names)
-
-
-def _directory_checksum(path):
-    """The MD5 of a directory's listing, as DVC computes it of what .dvcignore leaves."""
-    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
-    listing = [
-        {"md5": hashlib.md5(file.read_bytes()).hexdigest(), "relpath": file.relative_to(path).as_posix()}
-        for file in sorted(files, key=lambda file: file.relative_to(path).as_posix())
-    ]
-    return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest()}.dir"
 
 
 def test_lock_describes_the_tracked_files():
@@ -122,7 +113,7 @@ def test_lock_describes_the_tracked_files():
             if entry["path"] in tracked:
                 digest = hashlib.md5(path.read_bytes()).hexdigest()
             elif any(file.startswith(f"{entry['path']}/") for file in tracked):
-                digest = _directory_checksum(path)
+                digest = listing_checksum(directory_checksums(path))
             else:
                 continue
             assert digest == entry["md5"], f"{entry['path']} is not what dvc.lock was made with: run `dvc repro`"
@@ -157,7 +148,7 @@ def test_plots_are_outputs():
         assert set(files) <= outs, name
 
 
-# One row for a room or file: the stages that an edit of it reruns. Those behind them rerun only if outputs change.
+# One row for a package or file: the stages that an edit of it reruns. Those behind them rerun only if outputs change.
 TRAIN = {"supervised", "pretrain", "fine_tune", "semi_supervised", "study"}
 CLASSIFY = {"supervised", "probe", "fine_tune", "semi_supervised", "study"}
 EDITS = {

@@ -21,6 +21,7 @@ PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
 CLASSES = 10
 IMAGES = 8
+QUICK = ("shapes", "photos")  # Presets of the narrow encoder.
 
 each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 
@@ -31,7 +32,11 @@ def test_preset_loads_in_every_stage(preset, stage):
     assert declared_params(stage, preset).flat()
 
 
-@each_preset
+@pytest.mark.parametrize(
+    "preset",
+    [path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in PRESETS],
+    ids=lambda path: path.stem,
+)
 def test_preset_trains_one_step_of_each_model(preset, tmp_path):
     params = load_params(preset)
     size, strong = params.dataset.image_size, view_recipe(params.views.size, params.views.strong)

@@ -70,28 +70,31 @@ def test_uneven_batch_is_refused_in_one_line(clone):
     assert said == ["pretrain: pretrain.batch_size is 9, which 2 processes cannot share evenly: set it to 8 or 10"]
 
 
-def test_every_process_may_report_an_error_that_only_it_has(clone):
-    """The second process alone fails, and says why."""
+ONE_FAILS = """
+import os, runpy
+import stages.training.loop as loop
+from stages.pipeline.errors import UserError
+
+if os.environ["RANK"] == os.environ["FAILING"]:
+    def fail(*_):
+        raise UserError("the cause")
+    loop.History.add = fail
+runpy.run_module("stages.pretrain", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("failing", ["0", "1"])
+def test_error_of_one_process_is_reported_and_not_its_consequence(clone, failing):
+    """One process fails inside the loop, while the other waits for it in a collective operation."""
     clone.set_parameter("pretrain.batch_size", 8)
-    script = clone.path / "second_fails.py"
-    script.write_text(
-        "import os, runpy, sys\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    import stages.pretrain as stage\n"
-        "    from stages.pipeline.errors import UserError\n"
-        "    def pick_device(): raise UserError('the second one fails')\n"
-        "    stage.pick_device = pick_device\n"
-        "    from stages.pipeline.runner import run_stage\n"
-        "    run_stage(stage.main, '', fingerprint=lambda: '', all_processes=True)\n"
-        "else:\n"
-        "    runpy.run_module('stages.pretrain', run_name='__main__', alter_sys=True)\n"
-    )
+    script = clone.path / "one_fails.py"
+    script.write_text(ONE_FAILS)
     command = [*TORCHRUN, "--nproc-per-node=2", str(script)]
-    environment = clone.environment | {"PYTHONPATH": str(clone.path)}
+    environment = clone.environment | {"PYTHONPATH": str(clone.path), "FAILING": failing}
     done = subprocess.run(command, cwd=clone.path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "pretrain: the second one fails" in done.stderr.splitlines()
     script.unlink()
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("pretrain: ")] == ["pretrain: the cause"]
 
 
 def test_dead_process_ends_all_and_next_run_resumes(clone):

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.structure import ROOT
+from helpers.waiting import wait_until
 from helpers.workspace import new_clone
 
 pytestmark = pytest.mark.slow
@@ -20,6 +22,16 @@ print(sys.executable, sys.argv[1:], os.environ.get("PIPELINE_PROCESS"), os.nice(
 """
 
 
+WAIT = """
+import os, time
+from pathlib import Path
+from stages.pipeline.scratch import exit_with_parent
+exit_with_parent(int(os.environ["PIPELINE_PROCESS"]))
+Path("waiting").write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A clone with an environment of its own, whose only stage reports how it was started."""
@@ -28,7 +40,8 @@ def clone(tmp_path_factory):
     environment.mkdir(parents=True)
     (environment / "python").symlink_to(sys.executable)
     (clone.path / "stages" / "report.py").write_text(REPORT)
-    (clone.path / "dvc.yaml").write_text("stages: {report: {cmd: ./stage report}}\n")
+    (clone.path / "stages" / "wait.py").write_text(WAIT)
+    (clone.path / "dvc.yaml").write_text("stages: {report: {cmd: ./stage report}, wait: {cmd: ./stage wait}}\n")
     (clone.path / "dvc.lock").unlink(missing_ok=True)
     clone.commit("begin")
     return clone
@@ -53,7 +66,7 @@ def test_stage_runs_in_every_shell(clone, tmp_path, shell, launch, activated):
         environment["LAUNCH"] = launch
     if not activated:
         environment["PATH"] = _path_without_project(tmp_path)
-    command = ["dvc", "repro", "--force"]
+    command = ["dvc", "repro", "--force", "report"]
     process = subprocess.Popen(
         command, cwd=clone.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -67,9 +80,31 @@ def test_stage_runs_in_every_shell(clone, tmp_path, shell, launch, activated):
     assert int(nice) - os.nice(0) == (10 if launch else 0)
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_stage_exits_when_dvc_has_ended(clone, shell):
+    executable = shutil.which(shell)
+    if executable is None:
+        pytest.skip(f"{shell} is not installed")
+    waiting = clone.path / "waiting"
+    waiting.unlink(missing_ok=True)
+    environment = clone.environment | {"SHELL": executable}
+    dvc = subprocess.Popen(
+        ["dvc", "repro", "--force", "wait"],
+        cwd=clone.path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: waiting.exists() and waiting.read_text(), "the start of the stage")
+    stage = psutil.Process(int(waiting.read_text()))
+    dvc.kill()
+    dvc.wait()
+    wait_until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the end of the stage")
+
+
 def test_stage_finds_environment_in_temporary_experiment(clone, tmp_path):
     environment = clone.environment | {"PATH": _path_without_project(tmp_path)}
-    command = ["dvc", "exp", "run", "--temp", "--force"]
+    command = ["dvc", "exp", "run", "--temp", "--force", "report"]
     done = subprocess.run(command, cwd=clone.path, env=environment, capture_output=True, text=True, check=False)
     assert f"{clone.path / '.venv' / 'bin' / 'python'}|[]|" in done.stdout, done.stderr
 
@@ -80,4 +115,5 @@ def test_stage_passes_arguments_on_and_is_executable(clone):
 
 
 def test_stage_without_name_shows_usage(clone):
-    assert "usage: ./stage <stage> [ratio]" in clone("./stage", fails=True)
+    for arguments in ([], ["--help"]):
+        assert "usage: ./stage <stage> [ratio]" in clone("./stage", *arguments, fails=True)

@@ -46,8 +46,7 @@ def test_make_views_equals_torchvision(height, width, hue):
             torch.testing.assert_close(found[i], view, rtol=0, atol=5e-4)
 
 
-def test_make_views_is_independent_of_batch(monkeypatch):
-    monkeypatch.setattr(views, "_VIEWS_IN_CACHE", 7)
+def test_make_views_is_independent_of_batch():
     images = _images(150)
     p = draw_view_parameters(300, 40, 52, RECIPE, torch.Generator().manual_seed(2))
     twins = make_views(images, p, 24)

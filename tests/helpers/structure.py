@@ -30,12 +30,12 @@ def imported_files(module: str) -> frozenset[str]:
 
 
 def code_dependencies(stage: str) -> set[str]:
-    """Return what a stage has to declare: rooms, as directories, of which it imports every file, and single files."""
+    """Return what a stage has to declare: packages of which it imports every file, and single files."""
     files = set(imported_files(f"stages.{stage}"))
-    rooms = sorted(path for path in (ROOT / "stages").rglob("*") if path.is_dir() and path.name != "__pycache__")
-    for room in rooms:
-        name = room.relative_to(ROOT).as_posix()
-        members = {path.relative_to(ROOT).as_posix() for path in room.rglob("*.py")}
+    packages = sorted(path for path in (ROOT / "stages").rglob("*") if path.is_dir() and path.name != "__pycache__")
+    for package in packages:
+        name = package.relative_to(ROOT).as_posix()
+        members = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
         members = {path for path in members if _has_code(path)}
         if members and members <= files:
             files = {path for path in files if path not in members} | {name}
