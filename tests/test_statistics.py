@@ -58,6 +58,7 @@ def test_mean_interval_covers(draws):
     assert 0.93 <= _covered([mean_interval(rng.normal(0.8, 0.02, draws)) for _ in range(4000)], 0.8) <= 0.97
 
 
+@pytest.mark.slow
 def test_difference_interval_covers():
     rng = np.random.default_rng(2)
     intervals = []
