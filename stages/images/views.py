@@ -382,8 +382,8 @@ def _weighted_lines(lines: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     chosen = (chosen + image[:, None, None] * per_image).reshape(-1, taps)
     weights, lines = weights.reshape(-1, taps), lines.flatten(0, 1)
 
-    # A compiler fuses a sum that is written out with what is around it, but not `embedding_bag`, which is faster
-    # otherwise.
+    # A compiler fuses a sum that is written out with what is around it. Not compiled, that sum takes views of 32 pixels
+    # four times as long as `embedding_bag` (one thread, measured like `_transposed`).
     if torch.compiler.is_compiling():
         sums = lines[chosen[:, 0]].float() * weights[:, :1]
         for tap in range(1, taps):
@@ -402,8 +402,11 @@ def _transposed(matrices: Tensor) -> Tensor:
     """Return (N, a, b) matrices as contiguous (N, b, a)."""
     n, rows, columns = matrices.shape
 
-    # `channel_shuffle` copies with long rows. By `transpose(1, 2).contiguous()` two views of 64 images take 11 % longer
-    # on one thread (95 % CI 8 to 14 %) and on two (7 to 13 %): 60 paired rounds, 32 pixels, AMD EPYC, 2026-11-27.
+    # `transpose(1, 2).contiguous()` gives the same bytes, but two views of each of 64 96-pixel images take longer by
+    #     32 pixels: 11 % (8..14) with one thread, 11 % (7..13) with two
+    #     64 pixels: 14 % (7..19) with one thread, 8 % (5..12) with two
+    # Compiled views take longer by 77 % (74..78) and 49 % (46..51) with one thread if this is compiled too.
+    # Medians and 95 % intervals of 60 and 40 interleaved rounds, AMD EPYC (family 25, AVX2), 2026-11-27.
     pixels = matrices.reshape(n, 1, 1, rows * columns).permute(0, 3, 1, 2)
     return channel_shuffle(pixels, rows).permute(0, 2, 3, 1).reshape(n, columns, rows)
 

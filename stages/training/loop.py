@@ -103,8 +103,7 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
             each row.
 
     Raises:
-        UserError: A loss or a weight is not finite, memory or disk is full, or the compiler refuses the task or refused
-            the one that is resumed.
+        UserError: A loss or a weight is not finite, memory or disk is full, or the task cannot be compiled or resumed.
     """
     _configure_torch()
     weights = task.trained_parameters()
