@@ -10,7 +10,8 @@ from stages.reporting.records import TITLES, TrainingCost
 
 CAVEAT = (
     "Intervals and p-values cover the sampling of test images for these trained classifiers; another random seed would "
-    "train different ones."
+    "train different ones. They compare classifiers after the steps that params.yaml sets, not methods trained until "
+    "more steps no longer help: a method that is stopped early looks worse than it is."
 )
 
 
