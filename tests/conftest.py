@@ -3,8 +3,14 @@
 pytest -m "not slow" covers losses, views, parameters, statistics, checkpoints and the like in two minutes.
 """
 
+import fcntl
+import json
+import os
+import shutil
+
 import pytest
 import torch
+from helpers.workspace import Clone, tiny_clone
 
 from stages.training.compilation import can_compile
 
@@ -21,3 +27,38 @@ def compiler():
     if not can_compile(torch.device("cpu"), "this test"):
         pytest.skip("no working C++ compiler, or none of Python's headers")
     torch.compiler.reset()
+
+
+@pytest.fixture(scope="session")
+def finished_pipeline(tmp_path_factory):
+    """A directory with a clone in which the pipeline has run once, made by the first worker that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished_pipeline"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "stages_run.json").exists():
+            shutil.rmtree(place / "run", ignore_errors=True)
+            (place / "run").mkdir()
+            clone = tiny_clone(place / "run")
+            first = clone.repro()
+            clone.commit("results")
+            (place / "stages_run.json").write_text(json.dumps(sorted(first)))
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(finished_pipeline, tmp_path_factory) -> tuple[Clone, set[str]]:
+    """A clone for the tests of one file in which the pipeline has run once, and the stages that ran."""
+    path = tmp_path_factory.mktemp("finished") / "clone"
+    shutil.copytree(finished_pipeline / "run" / "clone", path, symlinks=True)
+    return Clone(path), set(json.loads((finished_pipeline / "stages_run.json").read_text()))
+
+
+@pytest.fixture
+def clone(finished):
+    """The finished clone; what a test changes in it is undone afterwards."""
+    clone, _ = finished
+    yield clone
+    clone("git", "checkout", "-q", ".")
+    clone("dvc", "checkout", "-q")

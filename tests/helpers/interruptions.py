@@ -65,7 +65,7 @@ class Interruptions:
         Args:
             how: One of the ways that the module names.
             moment: Seconds from the start of DVC to the interruption; without it, the run stands still in the middle,
-                and is interrupted once a state is kept.
+                and is interrupted there once a state is kept.
             expected: Outputs of the uninterrupted run.
             steps: Number of steps of the uninterrupted run.
 
@@ -95,7 +95,8 @@ class Interruptions:
 
     def _run_interrupted(self, how: str, moment: float | None, steps: int) -> float | None:
         """Return the seconds after which the stage was interrupted, or None if it ended before."""
-        pause = {} if moment is not None else {"PAUSE_AFTER": str(5 * STEPS_PER_EPOCH.get(self.stage, steps // 5) // 2)}
+        middle = 5 * STEPS_PER_EPOCH.get(self.stage, steps // 5) // 2
+        pause = {} if moment is not None else {"PAUSE_AFTER": str(middle)}
         run = subprocess.Popen(
             self._command(how),
             cwd=self.clone.path,
@@ -105,7 +106,14 @@ class Interruptions:
             start_new_session=True,
         )
         start = time.monotonic()
-        while run.poll() is None and (time.monotonic() - start < moment if moment is not None else not self._kept()):
+
+        def is_due() -> bool:
+            if moment is not None:
+                return time.monotonic() - start >= moment
+            # Before its first step, a run still removes the states of the one before, which are not its own.
+            return len(self._recorded()) == middle and bool(self._kept())
+
+        while run.poll() is None and not is_due():
             time.sleep(0.01)
         if run.poll() is not None:
             return None

@@ -1,0 +1,63 @@
+"""The whole pipeline in a temporary clone, on the smallest preset: what a change reruns, and what it leaves alone."""
+
+import json
+
+import pytest
+from helpers.workspace import ALL_STAGES, LABEL_READERS, STUDY, Clone, stages_run
+
+pytestmark = pytest.mark.slow
+
+
+def test_label_ratio_reruns_readers_of_labels(clone):
+    output = clone("dvc", "exp", "run", "-n", "half", "-S", "label_ratio=0.5")
+    assert stages_run(output) == LABEL_READERS
+    clone("git", "checkout", "-q", ".")
+    clone("dvc", "checkout", "-q")
+    shown = json.loads(clone("dvc", "metrics", "diff", "main", "half", "--json"))
+    assert shown["metrics/compare.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
+    assert "half" in clone("dvc", "exp", "show", "--csv")
+    clone("dvc", "plots", "diff", "main", "half", "-o", "shown")
+    page = (clone.path / "shown/index.html").read_text()
+    assert "Label efficiency" in page
+    figures = [path.name for path in (clone.path / "shown/static").iterdir()]
+    for name in ("plots_comparison.png", "plots_tsne.png", "plots_confusion.png"):
+        assert sum(figure.endswith(name) for figure in figures) == 2, figures
+
+
+def test_seed_reruns_every_stage(clone):
+    assert stages_run(clone("dvc", "exp", "run", "-n", "seeded", "-S", "seed=1")) == ALL_STAGES
+
+
+@pytest.mark.parametrize("change", ["tsne.perplexity=6.0", "tsne.iterations=260"])
+def test_tsne_parameters_rerun_tsne_alone(clone, change):
+    assert stages_run(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
+
+
+def test_linear_probe_code_reruns_probe_study_and_dependents(clone):
+    path = clone.path / "stages/methods/linear_probe.py"
+    path.write_text(path.read_text() + "\n# No change in what is learnt.\n")
+    assert clone.repro() == {"probe", *STUDY}
+    path.write_text(path.read_text().replace("max_iter=2000", "max_iter=1"))
+    assert clone.repro() == {"probe", "fine_tune", "semi_supervised", *STUDY, "compare"}
+
+
+def test_study_ratio_added_runs_only_itself(clone):
+    assert stages_run(clone("dvc", "exp", "run", "-S", "study.label_ratios=[0.2,0.5,1.0]")) == {"study@0.5", "compare"}
+
+
+def test_launcher_reruns_no_stage(clone):
+    clone.environment["LAUNCH"] = "python -W ignore"
+    assert clone.repro() == set()
+    del clone.environment["LAUNCH"]
+
+
+def test_remote_carries_results(clone, tmp_path):
+    clone("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
+    clone("dvc", "push", "-q", "-r", "store")
+    clone("git", "clone", "-q", str(clone.path), str(tmp_path / "other"))
+    other = Clone(tmp_path / "other")
+    other("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
+    other("dvc", "pull", "-q", "-r", "store")
+    assert other.repro() == set()
+    assert other("git", "status", "--porcelain") == ""
+    clone("dvc", "remote", "remove", "--local", "store")
