@@ -1,12 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup repro check test test-fast bench verify clean-scratch lock
+.PHONY: help setup repro seeds check test test-fast bench verify clean-scratch lock
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/installed  ## install everything into .venv from the lock file
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
@@ -30,6 +31,11 @@ test: setup  ## run all tests, two files at a time
 
 test-fast: setup  ## run the tests that need no pipeline run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+seeds: setup  ## repeat the whole pipeline with five seeds, then compare the methods over them
+	$(BIN)/python -m stages.seeds
+	$(BIN)/dvc repro
+	@cat plots/comparison.md
 
 bench: setup  ## measure the speed of pretraining on this machine, into benchmarks/results/
 	$(BIN)/python -m benchmarks.throughput

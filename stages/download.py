@@ -11,28 +11,30 @@ from stages.images.sources.stl10 import find_archive, unpack_stl10
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+from stages.pipeline.seeds import derive_seed
 
 IMAGES = "data/images"
 SCRATCH = Path(".scratch/download")
 
 
 def main(params: Params) -> str:
-    dataset = params.dataset
+    dataset, notes = params.dataset, list[str]()
     if dataset.source == "shapes":
-        make_shapes(IMAGES, dataset.image_size, np.random.default_rng(params.seed))
+        make_shapes(IMAGES, dataset.image_size, np.random.default_rng(derive_seed(params.seed, "download")))
     elif dataset.source == "folder":
         assert dataset.path, "the check of the parameters refuses a folder without a path"
-        read_folder(dataset.path, dataset.image_size, IMAGES)
+        notes = read_folder(dataset.path, dataset.image_size, IMAGES, skip_broken=dataset.skip_broken)
     else:
         unpack_stl10(find_archive(dataset.path, dataset.url, dataset.md5, SCRATCH), IMAGES)
         shutil.rmtree(SCRATCH, ignore_errors=True)
 
     images = open_images(IMAGES)
     height, width = images.train.shape[1:3]
-    return (
+    line = (
         f"{len(images.train):,} training, {len(images.test):,} test and {len(images.unlabeled):,} unlabelled images "
         f"of {height}x{width} pixels in {len(images.classes)} classes"
     )
+    return "\n".join([line, *(f"WARNING: {note}" for note in notes)])
 
 
 if __name__ == "__main__":

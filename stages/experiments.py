@@ -11,11 +11,11 @@ from typing import TextIO
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.evaluation.accuracy import format_interval, wilson_interval
+from stages.evaluation.accuracy import METHODS, format_interval, wilson_interval
 from stages.pipeline.errors import UserError
 from stages.reporting.figures.comparison import accuracy_lines
 from stages.reporting.figures.style import save_figure
-from stages.reporting.records import METHODS, TITLES
+from stages.reporting.records import TITLES
 
 
 def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     Returns:
         One row per experiment and method, in the order of `value`, the content of `column`: further columns are
         `method`, `accuracy`, `low` and `high` (ends of the 95 % Wilson interval) and `labels`. Of experiments with the
-        same `value`, the first is used.
+        same `value`, the first is used. A parameter that is null is `all` for `unlabeled.size`, otherwise `null`.
 
     Raises:
         UserError: There is no table, no such column, or no experiment with results (DVC prints `!` for those it cannot
@@ -42,13 +42,14 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     if column not in table:
         raise UserError(f"{column} is not a column of `dvc exp show --csv`: name a parameter, or Experiment")
     table["Experiment"] = table["Experiment"].fillna(table["rev"])
-    table = table[table["rev"] != "workspace"].dropna(subset=[column]).drop_duplicates(column)
+    table = table[table["rev"] != "workspace"].drop_duplicates(column)
+    values = [_shown(value, column) for value in table[column]]
 
     rows = []
     for method in METHODS:
         keys = {f"metrics/{method}.json:{key}": key for key in ("accuracy", "test_images", "labels")}
         results = table.reindex(columns=list(keys)).rename(columns=keys).apply(pd.to_numeric, errors="coerce")
-        for value, result in zip(table[column], results.to_dict("records"), strict=True):
+        for value, result in zip(values, results.to_dict("records"), strict=True):
             accuracy, total = result["accuracy"], result["test_images"]
             if pd.notna(accuracy):
                 low, high = wilson_interval(round(accuracy * total), int(total))
@@ -56,7 +57,15 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     if not rows:
         raise UserError("no experiment with results is listed: run one with `dvc exp run` first")
     found = pd.DataFrame(rows, columns=["value", "method", "accuracy", "low", "high", "labels"])
-    return found.sort_values("value", kind="stable", ignore_index=True)
+    values_of = found["value"].to_dict()
+    order = sorted(found.index, key=lambda row: (isinstance(values_of[row], str), values_of[row]))
+    return found.loc[order].reset_index(drop=True)
+
+
+def _shown(value: float | str, column: str) -> float | str:
+    if pd.isna(value):
+        return "all" if column == "unlabeled.size" else "null"
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def as_markdown(experiments: pd.DataFrame, column: str) -> str:
@@ -83,7 +92,8 @@ def axis_figure(experiments: pd.DataFrame, column: str) -> Figure:
     """
     fewest, most = experiments["labels"].min(), experiments["labels"].max()
     title = f"{fewest:,} visible labels" if fewest == most else f"{fewest:,} to {most:,} visible labels"
-    return accuracy_lines(experiments.rename(columns={"value": column}), column, f"{column} (logarithmic scale)", title)
+    scale = " (logarithmic scale)" if pd.api.types.is_numeric_dtype(experiments["value"]) else ""
+    return accuracy_lines(experiments.rename(columns={"value": column}), column, f"{column}{scale}", title)
 
 
 def main() -> None:
@@ -98,7 +108,7 @@ def main() -> None:
     try:
         experiments = read_experiments(sys.stdin, arguments.column)
         if arguments.figure:
-            if not pd.api.types.is_numeric_dtype(experiments["value"]):
+            if not any(isinstance(value, int | float) for value in experiments["value"]):
                 raise UserError(f"{arguments.column} is not a number and cannot be an axis: leave out the figure")
             save_figure(axis_figure(experiments, arguments.column), arguments.figure)
         print(as_markdown(experiments, arguments.column))

@@ -5,10 +5,9 @@ import io
 import pandas as pd
 import pytest
 
-from stages.evaluation.accuracy import wilson_interval
+from stages.evaluation.accuracy import METHODS, wilson_interval
 from stages.experiments import as_markdown, axis_figure, read_experiments
 from stages.pipeline.errors import UserError
-from stages.reporting.records import METHODS
 
 
 def _csv(sizes):
@@ -36,6 +35,18 @@ def test_read_experiments_skips_commits_without_results():
     table.iloc[1, 3:] = "!"
     found = read_experiments(io.StringIO(table.to_csv(index=False)), "unlabeled.size")
     assert set(found["value"]) == {100}
+
+
+def test_read_experiments_shows_null_and_zero():
+    found = read_experiments(_csv([500, None, 100]), "unlabeled.size")
+    assert found["value"].unique().tolist() == [100, 500, "all"]
+    axes = axis_figure(found, "unlabeled.size").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "500", "all"]
+    zero = read_experiments(_csv([0, 500, 5]), "unlabeled.size")
+    axes = axis_figure(zero, "unlabeled.size").axes[0]
+    axes.figure.canvas.draw()
+    places = [axes.transData.transform((value, 0))[0] for value in (0, 5, 500)]
+    assert places[1] - places[0] > 0.1 * (places[2] - places[0])
 
 
 def test_as_markdown_has_one_row_per_experiment():

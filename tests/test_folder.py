@@ -1,10 +1,17 @@
 """Images of one's own, in every mode and orientation, and what can be wrong with them."""
 
+import io
+import os
+import shutil
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.images.sources.folder import read_folder, read_image
+from stages.images.sources.decoding import read_image
+from stages.images.sources.folder import read_folder
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import open_images
 
@@ -68,18 +75,118 @@ def test_read_image_lays_transparency_on_white(tmp_path):
     assert (read_image(tmp_path / "p.png", 8) == 255).all()
 
 
+FORMATS = {
+    "png": {},
+    "jpg": {"quality": 95},
+    "webp": {"lossless": True},
+    "avif": {"quality": 95},
+    "tif": {},
+    "lzw.tif": {"compression": "tiff_lzw"},
+    "deflate.tif": {"compression": "tiff_adobe_deflate"},
+    "deep.tif": {},
+}
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_read_image_applies_exif_orientation(tmp_path, orientation):
-    upright = Image.new("RGB", (32, 32))
-    upright.paste((255, 255, 255), (0, 0, 16, 16))
+@pytest.mark.parametrize("ending", FORMATS)
+def test_read_image_applies_orientation_in_every_format(tmp_path, ending, orientation):
+    """The image is wider than high once it is upright, so that a crop before turning would be seen."""
+    upright = Image.new("L", (48, 32))
+    upright.paste(255, (8, 0, 24, 16))
     turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(turn[orientation])) if orientation > 1 else upright
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "turned.png", exif=exif)
-    found = read_image(tmp_path / "turned.png", 8)
-    assert found[:4, :4].min() > 200
-    assert found[4:].max() < 60
+    path = tmp_path / f"turned.{ending}"
+    if ending == "deep.tif":
+        stored = Image.fromarray(np.asarray(stored).astype(np.uint16) * 257)
+    if ending.endswith("tif"):
+        stored.save(path, tiffinfo={274: orientation}, **FORMATS[ending])
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored.convert("RGB").save(path, exif=exif, **FORMATS[ending])
+    found = read_image(path, 8)
+    assert found[:4, :4].min() > 180
+    assert found[4:].max() < 70
+    assert found[:4, 5:].max() < 70
+
+
+def _jpeg_with_exif(payload):
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32), RED).save(stream, "JPEG", quality=95, dpi=(72, 72))
+    content = stream.getvalue()
+    after_jfif = 2 + 2 + 16
+    segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
+    return content[:after_jfif] + segment + content[after_jfif:]
+
+
+def _png_with_chunk(kind, payload, *, last=False):
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32), RED).save(stream, "PNG")
+    content = stream.getvalue()
+    chunk = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+    place = len(content) - 12 if last else 33
+    return content[:place] + chunk + content[place:]
+
+
+RAW_PROFILE = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n  zz\nxyz\n")
+LONG_TEXT = b"Comment\0\0" + zlib.compress(b"a" * 2_000_000)
+BROKEN_METADATA = {
+    "blank.jpg": _jpeg_with_exif(b"Exif\x00\x00"),
+    "text.jpg": _jpeg_with_exif(b"Exif\x00\x00b'Exif\\x00\\x00MM\\x00*'"),
+    "zeros.jpg": _jpeg_with_exif(b"Exif\x00\x00" + b"\x00" * 12),
+    "beyond.jpg": _jpeg_with_exif(b"Exif\x00\x00MM\x00*\x00\x00\xff\xff"),
+    "truncated.jpg": _jpeg_with_exif(b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x05\x01\x12"),
+    "ascii.jpg": _jpeg_with_exif(
+        b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x02\x00\x00\x00\x02z\x00\x00\x00" + bytes(4)
+    ),
+    "garbage.png": _png_with_chunk(b"eXIf", b"garbage!"),
+    "profile.png": _png_with_chunk(b"zTXt", RAW_PROFILE),
+    "profile_after.png": _png_with_chunk(b"zTXt", RAW_PROFILE, last=True),
+    "long.png": _png_with_chunk(b"zTXt", LONG_TEXT),
+    "long_after.png": _png_with_chunk(b"zTXt", LONG_TEXT, last=True),
+    "international.png": _png_with_chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"a" * 2_000_000)),
+    "colours.png": _png_with_chunk(b"iCCP", b"name\0\0" + zlib.compress(b"a" * 2_000_000)),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_METADATA)
+def test_read_image_ignores_broken_metadata(tmp_path, name):
+    (tmp_path / name).write_bytes(BROKEN_METADATA[name])
+    np.testing.assert_allclose(read_image(tmp_path / name, 8)[2:6, 2:6], np.broadcast_to(RED, (4, 4, 3)), atol=6)
+
+
+def _ramp(dtype, most):
+    return np.broadcast_to(np.linspace(0, most, 32), (32, 32)).astype(dtype)
+
+
+DEEP = {
+    "bytes in int32": (_ramp(np.int32, 255), {}),
+    "12 bits in 16": (_ramp(np.uint16, 4095), {}),
+    "10 bits in 16": (_ramp(np.uint16, 1023), {}),
+    "16 bits": (_ramp(np.uint16, 65535), {}),
+    "24 bits in int32": (_ramp(np.int32, 2**24 - 1), {}),
+    "negative int32": (_ramp(np.int32, 510) - 255, {}),
+    "float to 1": (_ramp(np.float32, 1), {}),
+    "float to 300": (_ramp(np.float32, 300), {}),
+    "float with NaN": (np.where(np.eye(32) * (np.arange(32) == 9), np.nan, _ramp(np.float32, 1)), {}),
+    "float with infinity": (np.where(np.eye(32) * (np.arange(32) == 9), np.inf, _ramp(np.float32, 1)), {}),
+    "16 bits, white is zero": (65535 - _ramp(np.uint16, 65535), {262: 0}),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_read_image_uses_range_of_data(tmp_path, name):
+    values, tags = DEEP[name]
+    Image.fromarray(values.astype(np.float32) if values.dtype == np.float64 else values).save(
+        tmp_path / "deep.tif", tiffinfo=tags
+    )
+    found = read_image(tmp_path / "deep.tif", 32)[20, :, 0].astype(float)
+    np.testing.assert_allclose(found, np.linspace(0, 255, 32), atol=8)
+
+
+def test_read_image_of_nothing_but_nan_is_black(tmp_path):
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    assert read_image(tmp_path / "nan.tif", 8).max() == 0
 
 
 def test_read_image_takes_central_square(tmp_path):
@@ -87,6 +194,100 @@ def test_read_image_takes_central_square(tmp_path):
     wide.paste((255, 255, 255), (30, 0, 60, 30))
     wide.save(tmp_path / "wide.png")
     assert read_image(tmp_path / "wide.png", 10).min() > 230
+
+
+def test_read_folder_counts_what_it_leaves_out(folder, tmp_path):
+    cat = folder / "train" / "cat"
+    (cat / ".ipynb_checkpoints").mkdir()
+    shutil.copy(cat / "0.png", cat / ".ipynb_checkpoints" / "0-checkpoint.png")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(cat / "0.png", tmp_path / "elsewhere" / "linked.png")
+    (cat / "linked").symlink_to(tmp_path / "elsewhere")
+    (cat / "again").symlink_to(cat)
+    (cat / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    (cat / "phone.HEIC").write_bytes(b"")
+    (cat / "no_ending").write_bytes((cat / "0.png").read_bytes())
+    notes = read_folder(folder, 16, tmp_path / "images")
+    assert open_images(tmp_path / "images").train.shape == (7, 16, 16, 3)
+    text = "\n".join(notes)
+    for what in (
+        "1 left out, HEIC, which needs `pip install pillow-heif`: ",
+        "phone.HEIC",
+        "2 left out, no image by the ending of the name: ",
+        "no_ending",
+        "1 left out, links that lead nowhere",
+    ):
+        assert what in text
+    assert "checkpoint" not in text
+
+
+def test_read_folder_lists_first_ten_left_out(folder, tmp_path):
+    for number in range(14):
+        (folder / "unlabeled" / f"{number:02}.mp4").write_bytes(b"")
+    (note,) = read_folder(folder, 16, tmp_path / "images")
+    assert note.startswith("15 left out")
+    assert note.endswith("08.mp4; " + str(folder / "unlabeled" / "09.mp4") + " and 5 more")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_read_folder_counts_folders_that_may_not_be_read(folder, tmp_path):
+    locked = folder / "train" / "cat" / "locked"
+    locked.mkdir(mode=0)
+    notes = read_folder(folder, 16, tmp_path / "images")
+    locked.chmod(0o700)
+    assert any("folders that may not be read" in note for note in notes)
+
+
+def test_read_folder_names_all_broken_images_at_once(folder, tmp_path):
+    for split, name in (("train", "cat/0.png"), ("test", "dog/2.png"), ("unlabeled", "deep/er/y.png")):
+        (folder / split / name).write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"cat/0\.png.*dog/2\.png.*er/y\.png.*dataset\.skip_broken"):
+        read_folder(folder, 16, tmp_path / "images")
+    for number in range(30):
+        (folder / "unlabeled" / f"{number:02}.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"17\.png cannot be read as an image \(.*\) and 13 more: repair"):
+        read_folder(folder, 16, tmp_path / "images")
+
+
+def test_read_folder_skips_broken_images_if_asked(folder, tmp_path):
+    (folder / "train" / "cat" / "0.png").write_bytes(b"broken")
+    (folder / "unlabeled" / "y.png").write_bytes(b"broken")
+    notes = read_folder(folder, 16, tmp_path / "images", skip_broken=True)
+    images = open_images(tmp_path / "images")
+    assert images.train_labels.tolist() == [0, 0, 1, 1, 1]
+    assert images.train.shape == (5, 16, 16, 3)
+    assert (images.train[3] == (200, 50, 0)).all()
+    assert any(note.startswith("2 left out: ") and "cat/0.png" in note for note in notes)
+    for number in range(3):
+        (folder / "train" / "cat" / f"{number}.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="no image of class 'cat' of train can be read"):
+        read_folder(folder, 16, tmp_path / "more", skip_broken=True)
+
+
+def test_read_folder_says_that_all_images_are_black(folder, tmp_path):
+    for path in (folder / "test").rglob("*.png"):
+        Image.new("RGB", (9, 9), (3, 3, 3)).save(path)
+    (note,) = [note for note in read_folder(folder, 16, tmp_path / "images") if "black" in note]
+    assert note.startswith("all images of test are nearly black")
+
+
+def test_read_folder_takes_names_in_every_form(folder, tmp_path):
+    """A name in Latin-1, and one that train has in composed and test in decomposed form, as on macOS."""
+    for split, names in (("train", ("café".encode(), b"na\xefve")), ("test", ("cafe\u0301".encode(), b"na\xefve"))):
+        for name in names:
+            place = os.fsencode(folder / split) + b"/" + name
+            shutil.copytree(folder / split / "cat", os.fsdecode(place))
+    read_folder(folder, 16, tmp_path / "images")
+    images = open_images(tmp_path / "images")
+    assert images.classes == ("café", "cat", "dog", "naïve")
+    assert np.bincount(images.test_labels).tolist() == [3, 3, 3, 3]
+
+
+def test_read_folder_of_heic_alone_names_the_reason(folder, tmp_path):
+    for path in (folder / "train" / "cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(UserError, match=r"cat holds no images that can be read \(3 HEIC, which needs"):
+        read_folder(folder, 16, tmp_path / "images")
 
 
 def _break(folder, what):

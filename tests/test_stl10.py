@@ -77,6 +77,17 @@ def test_find_archive_resumes_cut_transfer(served, tmp_path):
         assert len(sent) == 2, "what has arrived and is right is not fetched again"
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "x-gzip", "br"])
+def test_find_archive_takes_bytes_as_sent(served, tmp_path, encoding):
+    directory, md5 = served
+    total = (directory / STL10.filename).stat().st_size
+    with serve(directory, cut=total // 2, encoding=encoding) as (address, _):
+        url = f"{address}/{STL10.filename}"
+        with pytest.raises(UserError, match="run again to resume"):
+            find_archive(None, url, md5, tmp_path)
+        assert find_archive(None, url, md5, tmp_path).stat().st_size == total
+
+
 def test_find_archive_resumes_killed_transfer(served, tmp_path):
     directory, md5 = served
     total = (directory / STL10.filename).stat().st_size

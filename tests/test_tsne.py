@@ -1,9 +1,23 @@
 """Layouts by t-SNE: aligned from one checkpoint to the next, and as faithful as independent ones."""
 
 import numpy as np
+import pytest
 from sklearn.manifold import trustworthiness
 
 from stages.evaluation.tsne import aligned_layouts
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_aligned_layouts_of_equal_features_are_points(value):
+    alike = np.full((40, 8), value, np.float32)
+    free = np.random.default_rng(0).random((40, 8), np.float32)
+    first, second, third = aligned_layouts(
+        [alike, free, np.outer(free[:, 0] + 1, np.ones(8)).astype(np.float32)], perplexity=5, iterations=250, seed=0
+    )
+    assert not first.any()
+    assert np.isfinite(second).all()
+    assert second.any()
+    assert not third.any()
 
 
 def test_aligned_layouts_are_aligned_and_faithful():

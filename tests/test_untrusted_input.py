@@ -11,7 +11,7 @@ import pytest
 from helpers.structure import ROOT
 from PIL import Image
 
-from stages.images.sources.folder import read_image
+from stages.images.sources.decoding import read_image
 from stages.images.sources.stl10 import unpack_stl10
 from stages.pipeline.errors import UserError
 
@@ -19,7 +19,7 @@ from stages.pipeline.errors import UserError
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "times"),
-    [("archives", 2000), ("images", 2000), ("parameters", 300), ("arrays", 500), ("weights", 100)],
+    [("archives", 2000), ("images", 4000), ("parameters", 300), ("arrays", 500), ("weights", 100)],
 )
 def test_readers_survive_fuzzing(what, times):
     done = subprocess.run(

@@ -28,7 +28,8 @@ def aligned_layouts(
         seed: Random seed for the principal components.
 
     Returns:
-        (N, 2) layouts, centred, with root mean square radius 1.
+        (N, 2) layouts, centred, with root mean square radius 1; all points are in the centre if all features have the
+        same direction.
 
     Raises:
         UserError: `perplexity` is not below N.
@@ -42,6 +43,9 @@ def aligned_layouts(
     layouts: list[NDArray[np.float32]] = []
     init: str | NDArray[np.float32] = "pca"
     for matrix in progress(features, title="t-SNE", unit="layout"):
+        if _have_same_direction(matrix):  # Scikit-learn would crash.
+            layouts.append(np.zeros((count, 2), np.float32))
+            continue
         tsne = TSNE(
             perplexity=perplexity,
             max_iter=iterations,
@@ -60,6 +64,11 @@ def aligned_layouts(
         layouts.append(layout.astype(np.float32))
         init = embedding
     return layouts
+
+
+def _have_same_direction(features: NDArray[np.float32]) -> bool:
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return bool(np.abs(unit - unit[0]).max() < 1e-6)
 
 
 def layouts_table(

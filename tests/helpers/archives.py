@@ -39,7 +39,7 @@ def write_archive(path: Path, files: dict[str, bytes]) -> str:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files with ranges; breaks off once after `server.cut` bytes; answers `server.status` if set."""
+    """Serves files with ranges, and does what the attributes of the server say; see `serve`."""
 
     protocol_version = "HTTP/1.0"
 
@@ -55,6 +55,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) - start))
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
         self.end_headers()
         sent = body[start : start + self.server.cut] if self.server.cut else body[start:]
         self.server.cut = None
@@ -66,19 +68,22 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(directory: Path, cut: int | None = None, status: int | None = None) -> Iterator[tuple[str, list]]:
+def serve(
+    directory: Path, cut: int | None = None, status: int | None = None, encoding: str | None = None
+) -> Iterator[tuple[str, list]]:
     """Run a local server.
 
     Args:
         directory: What it serves.
         cut: Number of bytes after which it breaks off its first answer.
         status: HTTP status of every answer, instead of a file.
+        encoding: Content-Encoding that it claims, as some servers do for an archive that is compressed itself.
 
     Yields:
         The address of the server, and a growing list of (start, bytes) that it sent.
     """
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(directory)))
-    server.cut, server.status, server.served = cut, status, []
+    server.cut, server.status, server.encoding, server.served = cut, status, encoding, []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

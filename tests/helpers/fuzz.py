@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from helpers.archives import stl10_files
 from helpers.structure import ROOT
-from stages.images.sources.folder import read_image
+from stages.images.sources.decoding import read_image
 from stages.images.sources.stl10 import unpack_stl10
 from stages.models.checkpoints import load_classifier, save_classifier
 from stages.models.device import peak_memory
@@ -107,6 +107,32 @@ def _image_files() -> dict[str, bytes]:
         stream = io.BytesIO()
         converted = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
         converted.save(stream, Image.registered_extensions()[f".{ending}"], **more)
+        found[ending] = stream.getvalue()
+    return found | _image_files_with_metadata(image)
+
+
+def _image_files_with_metadata(image: Image.Image) -> dict[str, bytes]:
+    """Return images with orientation, text and colour profile, and of other depths, by an ending of their own."""
+    grey = np.asarray(image.convert("L"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n  8\n4578696600000000\n", zip=True)
+    text.add_itxt("Comment", "long " * 1000, zip=True)
+    variants = {
+        "turned.jpg": (image, {"exif": exif, "comment": b"hello", "icc_profile": b"profile" * 9}),
+        "turned.png": (image, {"exif": exif, "pnginfo": text, "icc_profile": b"profile" * 9}),
+        "turned.webp": (image, {"exif": exif, "xmp": b"<x/>"}),
+        "turned.avif": (image, {"exif": exif}),
+        "turned.tif": (image, {"tiffinfo": {274: 6}}),
+        "int32.tif": (Image.fromarray(grey.astype(np.int32)), {"tiffinfo": {274: 5}}),
+        "float.tif": (Image.fromarray(np.where(grey < 9, np.nan, grey).astype(np.float32)), {}),
+        "white.tif": (Image.fromarray(grey.astype(np.uint16)), {"tiffinfo": {262: 0, 281: 255}}),
+    }
+    found = {}
+    for ending, (variant, options) in variants.items():
+        stream = io.BytesIO()
+        variant.save(stream, Image.registered_extensions()[f".{ending.split('.')[1]}"], **options)
         found[ending] = stream.getvalue()
     return found
 

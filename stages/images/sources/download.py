@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import requests
+import urllib3
 
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import checksum, require_space
@@ -37,7 +38,7 @@ def fetch(url: str, path: Path, md5: str) -> Path:
     except requests.HTTPError as error:
         status = f"{error.response.status_code} {error.response.reason}"
         raise UserError(f"{url}: the server answers {status}: check dataset.url") from error
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         arrived = part.stat().st_size if part.exists() else 0
         raise UserError(
             f"{url}: the transfer broke off after {arrived:,} bytes ({_cause(error)}): run again to resume"
@@ -72,7 +73,8 @@ def _append_rest(url: str, part: Path) -> None:
         arrived = 0
         bar = progress(title="download", unit="B", total=have + rest, done=have)
         with part.open("ab" if have else "wb") as file, bar:
-            for chunk in answer.iter_content(_CHUNK):
+            # As sent: some servers call the archive's own compression a Content-Encoding, which would be undone.
+            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 file.write(chunk)
                 arrived += len(chunk)
                 bar.update(len(chunk))

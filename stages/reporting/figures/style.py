@@ -1,13 +1,18 @@
 """One look for all figures: colours, markers, axes, and how a figure becomes a file."""
 
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
+# Draws without a display, whatever a notebook has set; it has to be chosen before Matplotlib is imported.
+os.environ["MPLBACKEND"] = "Agg"
 import matplotlib
-
-matplotlib.use("Agg")  # Draws without a display; it has to be chosen before pyplot is imported.
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,14 +22,78 @@ METHOD_COLOURS = {"supervised": "#D55E00", "probe": "#0072B2", "fine_tune": "#CC
 METHOD_MARKERS = {"supervised": "o", "probe": "s", "fine_tune": "D", "semi_supervised": "^"}
 METHOD_LINES = {"supervised": "--", "probe": ":", "fine_tune": "-.", "semi_supervised": "-"}
 CLASS_MARKERS = "osD^vP*Xph"
+_FONT = "DejaVu Sans"
 _PLOTLY_SYMBOLS = (
     *("circle", "square", "diamond", "triangle-up", "triangle-down"),
     *("cross", "star", "x", "pentagon", "hexagon"),
 )
 
 
+# Fonts for letters that the first one lacks; see `choose_fonts`.
+_further_fonts: list[str] = []
+
+
+def choose_fonts(texts: Iterable[str]) -> str:
+    """Choose fonts of this machine for the letters of some texts, for all figures that follow.
+
+    Args:
+        texts: Texts that figures will show, such as the names of the classes.
+
+    Returns:
+        A sentence that names letters for which there is no font; empty if there are fonts for all.
+    """
+    letters = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
+    missing = {ord(letter) for letter in letters} - _letters_of(font_manager.findfont(_FONT))
+    _further_fonts.clear()
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+        if missing and not font.name.startswith("Last Resort") and (found := missing & _letters_of(font.fname)):
+            _further_fonts.append(font.name)
+            missing -= found
+    if not missing:
+        return ""
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # One sentence, not a line for each letter.
+    shown = "".join(chr(letter) for letter in sorted(missing)[:20])
+    return f"Figures show boxes for {len(missing):,} letters ({shown}): install a font that has them, such as Noto."
+
+
+def _letters_of(font_file: str) -> set[int]:
+    return set(font_manager.get_font(font_file).get_charmap())
+
+
+def short_names(names: Sequence[str], width: int = 24) -> list[str]:
+    """Shorten long names in the middle, so that a figure has room for them and they still differ.
+
+    Args:
+        names: Names that differ.
+        width: Most letters of a name; letters of East Asian scripts count twice.
+    """
+    shortened = [_shortened(name, width) for name in names]
+    return [f"{place}: {name}" if shortened.count(name) > 1 else name for place, name in enumerate(shortened, start=1)]
+
+
+def _shortened(name: str, width: int) -> str:
+    if letter_width(name) <= width:
+        return name
+    head, tail = "", ""
+    for letter in name:
+        if letter_width(head + letter) > width * 2 // 3:
+            break
+        head += letter
+    for letter in reversed(name):
+        if letter_width(head + letter + tail) > width - 1:
+            break
+        tail = letter + tail
+    return f"{head}…{tail}"
+
+
+def letter_width(text: str) -> int:
+    """Return the number of letters, those of East Asian scripts counted twice."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
 def apply_style() -> None:
-    """Set fonts, grid and sizes of the figures that follow."""
+    """Set fonts, grid and sizes of the figures that follow; those of the user's matplotlibrc do not count."""
+    matplotlib.rcdefaults()
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -35,7 +104,7 @@ def apply_style() -> None:
             "axes.spines.right": False,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
-            "font.family": "DejaVu Sans",
+            "font.family": [_FONT, *_further_fonts],
             "text.parse_math": False,
             "svg.hashsalt": "few-labels",
         },

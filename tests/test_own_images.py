@@ -1,0 +1,86 @@
+"""Nothing that a person owns is written to or deleted, wherever it lies."""
+
+import shutil
+import sys
+
+import pytest
+from helpers.workspace import draw_image_folder
+
+from stages.pipeline.errors import UserError
+from stages.pipeline.params import Dataset, _require_own_place
+
+pytestmark = pytest.mark.slow
+
+INSIDE_OUTPUTS = ("data/images", "data/images/mine", "data/embeddings", "models/pretrain", "plots/tsne/a")
+
+
+def _content(place):
+    return {path.relative_to(place): path.read_bytes() for path in sorted(place.rglob("*.png"))}
+
+
+@pytest.fixture
+def own(clone, tmp_path):
+    """A function that puts images somewhere in the clone and names them in params.yaml; they are taken away again."""
+    draw_image_folder(tmp_path / "images")
+    places = []
+
+    def put(place, named=None):
+        target = clone.path / place
+        for split in ("train", "test", "unlabeled"):
+            shutil.copytree(tmp_path / "images" / split, target / split)
+            places.append(target / split)
+        clone.set_parameter("dataset.path", named or place)
+        return target
+
+    yield put
+    for split in places:
+        shutil.rmtree(split, ignore_errors=True)
+
+
+@pytest.mark.parametrize("place", INSIDE_OUTPUTS)
+def test_images_inside_outputs_are_refused_and_kept(clone, own, place):
+    target = own(place)
+    before = _content(target)
+    for command in (("./stage", "download"), ("dvc", "repro", "download", "embed", "tsne")):
+        output = clone(*command, fails=True)
+        assert f"dataset.path is {place}, but {place}/train overlaps" in output
+        assert "nothing has been changed" in output
+        assert _content(target) == before
+
+
+def test_images_inside_outputs_are_kept_by_experiments_and_collection(clone, own):
+    target = own("data/images")
+    before = _content(target)
+    clone("dvc", "exp", "run", "-S", "tsne.perplexity=4.0", fails=True)
+    assert _content(target) == before
+    clone("dvc", "gc", "-w", "-f")
+    clone(sys.executable, "-m", "stages.clean_scratch")
+    assert _content(target) == before
+
+
+def test_images_behind_link_to_output_are_refused(clone, own, tmp_path):
+    (tmp_path / "link").symlink_to(clone.path / "data" / "images")
+    target = own("data/images", named=str(tmp_path / "link"))
+    before = _content(target)
+    assert "overlaps data/images" in clone("./stage", "download", fails=True)
+    assert _content(target) == before
+
+
+def test_images_in_top_directory_are_read_and_kept(clone, own):
+    target = own(".")
+    before = {path: content for path, content in _content(target).items() if path.parts[0] in ("train", "unlabeled")}
+    assert clone.repro("download") == {"download"}
+    after = _content(target)
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize("place", [".scratch", ".dvc/cache", ".git", "data/images/../images", "~/x"])
+def test_require_own_place_compares_resolved_paths(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "data" / "images"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {download: {outs: [data/images: {persist: true}]}}")
+    dataset = Dataset(source="folder", path=place, image_size=32)
+    with pytest.raises(UserError, match="move your images elsewhere"):
+        _require_own_place(dataset, "dvc.yaml")
+    _require_own_place(Dataset(source="folder", path="data", image_size=32), "dvc.yaml")
+    _require_own_place(Dataset(source="shapes", image_size=32), "dvc.yaml")
