@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.evaluation.results import record_classifier
+from stages.evaluation.warnings import early_stop_sentence, with_warning
 from stages.images.views import view_recipe
 from stages.methods.supervised import train_supervised
 from stages.models.batches import visible_images
@@ -14,6 +15,7 @@ from stages.pipeline.files import read_array
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+from stages.pipeline.seeds import derive_seed
 from stages.training.loop import record_training
 
 
@@ -26,11 +28,12 @@ def main(params: Params, scratch: Path) -> str:
         "fine_tune",
         view_recipe(params.views.size, params.views.strong),
         params.fine_tune,
-        params.seed,
+        derive_seed(params.seed, "fine_tune"),
         scratch,
     )
     record_training("fine_tune", result)
-    return record_classifier("fine_tune", model, images, len(labeled), params.views.size)
+    line = record_classifier("fine_tune", model, images, len(labeled), params.views.size)
+    return with_warning(line, early_stop_sentence("fine_tune", result.curve, len(images.classes)))
 
 
 if __name__ == "__main__":

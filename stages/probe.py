@@ -12,6 +12,7 @@ from stages.pipeline.files import read_array
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+from stages.pipeline.seeds import derive_seed
 
 
 def main(params: Params) -> str:
@@ -22,10 +23,10 @@ def main(params: Params) -> str:
         visible_images(images, labeled, pick_device()),
         view_recipe(params.views.size, params.views.weak),
         params.probe,
-        params.seed,
+        derive_seed(params.seed, "probe"),
     )
     size = params.views.size
-    return record_classifier("probe", model, images, len(labeled), size, strength=probe.C, folds=probe.folds)
+    return record_classifier("probe", model, images, len(labeled), size, {"C": probe.C, "folds": probe.folds})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.evaluation.collapse import COLLAPSE_CHECK_IMAGES, check_collapse, collapse_warning
+from stages.evaluation.collapse import RANK_IMAGES, check_collapse, collapse_warning
 from stages.evaluation.results import record_classifier
+from stages.evaluation.warnings import early_stop_sentence, with_warning
 from stages.images.subsets import unlabeled_pool
 from stages.methods.semi_supervised import train_semi_supervised
 from stages.models.batches import ImagePool, visible_images
@@ -15,6 +16,7 @@ from stages.pipeline.files import read_array
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+from stages.pipeline.seeds import derive_seed
 from stages.training.loop import record_training
 
 
@@ -32,13 +34,15 @@ def main(params: Params, scratch: Path) -> str:
         params.views,
         params.semi_supervised,
         params.pretrain.redundancy_weight,
-        params.seed,
+        derive_seed(params.seed, "semi_supervised"),
         scratch,
     )
     record_training("semi_supervised", result)
-    collapse = check_collapse(model.encoder, pool.first(COLLAPSE_CHECK_IMAGES), params.views.size)
-    line = record_classifier("semi_supervised", model, images, len(labeled), params.views.size, **collapse)
-    return line + collapse_warning(collapse)
+    collapse = check_collapse(model.encoder, pool.spread(RANK_IMAGES), params.views.size)
+    line = record_classifier("semi_supervised", model, images, len(labeled), params.views.size, collapse)
+    weight = params.semi_supervised.cross_entropy_weight
+    early_stop = early_stop_sentence("semi_supervised", result.curve, len(images.classes), weight)
+    return with_warning(line + collapse_warning(collapse), early_stop)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,24 @@
 """Lay out the features of every checkpoint by t-SNE, each layout aligned to the one before it."""
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 
 from stages.evaluation.tsne import aligned_layouts, layouts_table
-from stages.pipeline.files import atomic_write, read_array, require, write_csv, write_text
+from stages.pipeline.files import atomic_write, read_array, write_csv, write_text
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+from stages.pipeline.seeds import derive_seed
 from stages.reporting.evolution import Evolution, evolution_page
 from stages.reporting.figures.representation import layout_figure, layout_grid, layout_movie, representation_figure
-from stages.reporting.figures.style import save_figure
-from stages.reporting.records import read_history
-
-EMBEDDINGS = Path("data/embeddings")
+from stages.reporting.figures.style import choose_fonts, save_figure
+from stages.reporting.records import read_embeddings, read_history, read_representation
 
 
 def main(params: Params) -> str:
-    images = open_images()
-    classes = images.classes
-    chosen = read_array(EMBEDDINGS / "images.npy", "embed", np.int64)
-    labels = read_array(EMBEDDINGS / "labels.npy", "embed", np.int64)
-    metrics = pd.read_csv(require("plots/representation.csv", "embed"))
-    features = {int(epoch): read_array(EMBEDDINGS / f"{epoch}.npy", "embed", np.float32) for epoch in metrics["epoch"]}
+    images, embeddings = open_images(), read_embeddings()
+    classes, labels, features = images.classes, embeddings.labels, embeddings.features
+    choose_fonts(classes)
+    metrics = read_representation()
     loss_terms = read_history("pretrain")[["epoch", "invariance", "redundancy"]]
     correlations = read_array("models/pretrain/cross_correlation.npy", "pretrain", np.float32)
 
@@ -32,7 +26,7 @@ def main(params: Params) -> str:
         list(features.values()),
         perplexity=params.tsne.perplexity,
         iterations=params.tsne.iterations,
-        seed=params.seed,
+        seed=derive_seed(params.seed, "tsne"),
     )
     layouts = dict(zip(features, found, strict=True))
 
@@ -47,7 +41,7 @@ def main(params: Params) -> str:
     save_figure(representation_figure(metrics, loss_terms), "plots/representation.png")
 
     evolution = Evolution(layouts, features, metrics.merge(loss_terms, on="epoch", how="left"), correlations)
-    write_text("plots/evolution.html", evolution_page(evolution, images.train[chosen], labels, classes))
+    write_text("plots/evolution.html", evolution_page(evolution, images.train[embeddings.images], labels, classes))
     return f"{len(layouts)} layouts of {len(labels):,} images: see plots/tsne.png and plots/evolution.html"
 
 

@@ -23,6 +23,14 @@ def test_shuffled_batches_visit_every_image_once_per_epoch():
         assert len(set(torch.cat(epoch).tolist())) == 9
 
 
+def test_shuffled_batches_larger_than_data_repeat_every_image():
+    batches = ShuffledBatches(4, 6, torch.Generator().manual_seed(0))
+    for _ in range(5):
+        counts = np.bincount(next(batches), minlength=4)
+        assert counts.sum() == 6
+        assert set(counts) == {1, 2}
+
+
 def test_image_pool_batch_equals_concatenated_parts(tmp_path):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (count, 4, 4, 3), np.uint8) for count in (20, 10)]
@@ -32,8 +40,8 @@ def test_image_pool_batch_equals_concatenated_parts(tmp_path):
     pool = ImagePool([(map_array(tmp_path / f"{n}.npy", np.uint8), parts[n]) for n in (0, 1)], torch.device("cpu"))
     whole = np.concatenate([array[chosen] for array, chosen in zip(arrays, parts, strict=True)])
     assert len(pool) == 5
-    assert np.array_equal(pool.first(4), whole[:4])
-    assert np.array_equal(pool.first(99), whole)
+    assert np.array_equal(pool.spread(2), whole[[0, 2]])
+    assert np.array_equal(pool.spread(99), whole)
     for chosen, upcoming in (([4, 0, 2], [1, 3]), ([1, 3], [0, 1]), ([3, 2], None), ([0], None)):
         found = pool.batch(torch.tensor(chosen), None if upcoming is None else torch.tensor(upcoming))
         assert np.array_equal(found, whole[chosen])

@@ -19,6 +19,8 @@ from benchmarks import contenders, interleaver, throughput
 from benchmarks.contenders import Setting
 from benchmarks.interleaver import Interleaver, interleave
 from benchmarks.intervals import rate, ratio
+from benchmarks.plateau import plateau_figure, plateau_table
+from stages.reporting.figures.style import figure_png
 
 TINY = Setting(projector=(16, 16), view_size=16, batch_size=8, steps=2)
 CPU = torch.device("cpu")
@@ -175,3 +177,22 @@ def test_results_table_shows_committed_results():
     lines = throughput.results_table(results).splitlines()
     assert "| narrow " in lines[2]
     assert "311.0 (300.4 to 320.5)" in lines[2]
+
+
+def test_plateau_table_gives_gain_of_doubling():
+    accuracies = {25: 0.5, 50: 0.7, 100: 0.8, 200: 0.81}
+    points = [
+        {"method": "supervised", "draw": draw, "steps": steps, "accuracy": accuracy + 0.1 * (draw - 1), "images": 9}
+        for draw in (1, 2)
+        for steps, accuracy in accuracies.items()
+    ]
+    results = {
+        "machine": "cpu",
+        "inputs": "",
+        "steps": {"supervised": 100},
+        "points": [*points, {**points[0], "draw": 3}],
+    }
+    (row,) = plateau_table(results).to_dict("records")
+    assert (row["steps"], row["draws"], row["the preset's steps"], row["twice"]) == ("100", 2, "85.0%", "86.0%")
+    assert row["doubling gains (points)"] == "+1.0"
+    figure_png(plateau_figure(results))

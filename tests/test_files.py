@@ -34,7 +34,12 @@ def test_inputs_missing_or_damaged_are_named(tmp_path):
         read_array(tmp_path / "x.npy", "label", np.int64)
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
-        read_json(tmp_path / "x.json", "label")
+        read_json(tmp_path / "x.json", "label", dict[str, int])
+    (tmp_path / "x.json").write_text('{"labels": "many"}')
+    with pytest.raises(UserError, match=r"x\.json is damaged \(labels: .*integer.*run `dvc repro label`"):
+        read_json(tmp_path / "x.json", "label", dict[str, int])
+    (tmp_path / "x.json").write_text('{"labels": 3}')
+    assert read_json(tmp_path / "x.json", "label", dict[str, int]) == {"labels": 3}
 
 
 def test_read_array_refuses_other_data_type(tmp_path):

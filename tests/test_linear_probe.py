@@ -5,11 +5,11 @@ import pytest
 import torch
 from helpers.features import random_features
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stages.methods.linear_probe import as_classifier, fit_linear_probe
+from stages.methods.linear_probe import as_classifier, assign_folds, fit_linear_probe
 from stages.models.encoders import build_encoder
 from stages.models.features import extract_features
 
@@ -30,7 +30,7 @@ def test_linear_probe_logits_equal_sklearn(classes):
 
 def test_linear_probe_chooses_best_C_inside_visible_labels():
     features, labels = random_features(n=90)
-    splits = StratifiedKFold(5, shuffle=True, random_state=7)
+    splits = PredefinedSplit(assign_folds(labels, 5, seed=7))
     scores = [
         cross_val_score(
             make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)),
@@ -46,11 +46,40 @@ def test_linear_probe_chooses_best_C_inside_visible_labels():
     assert probe.folds == 5
 
 
-def test_linear_probe_uses_fewer_folds_with_few_labels():
+def test_linear_probe_cross_validates_with_two_labels_per_class():
     features, labels = random_features(n=6)
-    assert fit_linear_probe(features[None], labels, CANDIDATES, folds=5, seed=0).folds == 2
+    assert fit_linear_probe(features[None], labels, CANDIDATES, folds=5, seed=0).folds == 5
     alone = fit_linear_probe(features[None, :3], labels[:3], CANDIDATES, folds=5, seed=0)
-    assert (alone.folds, alone.C) == (0, 0.001)
+    assert (alone.folds, alone.C) == (0, 0.1)
+
+
+@pytest.mark.parametrize("counts", [[2, 2, 2], [25, 25], [7, 1, 3, 2], [1, 2], [5] * 10])
+def test_assign_folds_keeps_every_class_in_training_part(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    assigned = assign_folds(labels, 5, seed=0)
+    for number, count in enumerate(counts):
+        folds = assigned[labels == number]
+        assert (folds == -1).all() if count == 1 else (folds >= 0).all()
+    sizes = np.bincount(assigned[assigned >= 0])
+    assert sizes.max() - sizes.min() <= 1
+    for fold in range(len(sizes)):
+        assert set(labels[assigned != fold]) == set(labels)
+
+
+def test_linear_probe_with_class_of_one_label_is_as_good_as_without():
+    """The single label of a class must neither end cross-validation nor choose the strongest penalty."""
+    features, labels = random_features(classes=4, n=400)
+    kept = (labels != 3) | (np.cumsum(labels == 3) <= 1)
+    train, test = np.flatnonzero(kept[:200]), np.arange(200, 400)[labels[200:] != 3]
+    others = train[labels[train] != 3]
+    with_one = fit_linear_probe(features[None, train], labels[train], CANDIDATES, folds=5, seed=0)
+    without = fit_linear_probe(features[None, others], labels[others], CANDIDATES, folds=5, seed=0)
+    hits = [
+        ((features[test] @ probe.weight.T + probe.bias).argmax(1) == labels[test]).mean()
+        for probe in (with_one, without)
+    ]
+    assert with_one.folds == 5
+    assert abs(hits[0] - hits[1]) <= 0.01
 
 
 def test_linear_probe_keeps_views_of_image_in_one_fold():

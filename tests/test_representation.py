@@ -6,12 +6,19 @@ import torch
 from helpers.features import random_features
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneOut, StratifiedKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from stages.evaluation.collapse import check_collapse, collapse_warning, effective_rank
-from stages.evaluation.representation import alignment, knn_accuracy, linear_accuracy, uniformity
+from stages.evaluation.collapse import check_collapse, collapse_warning, effective_rank, ranks
+from stages.evaluation.representation import (
+    alignment,
+    knn_accuracy,
+    leave_one_out_accuracy,
+    linear_accuracy,
+    nearest_distance,
+    uniformity,
+)
 from stages.images.views import center_crop_views
 from stages.models.encoders import Classifier, build_encoder
 from stages.models.features import extract_features
@@ -33,12 +40,37 @@ def test_extract_features_leaves_model_unchanged():
         )
 
 
-def test_knn_accuracy_equals_sklearn():
+def _knn(neighbours):
+    weights = lambda distances: np.exp((1 - distances) / 0.1)  # noqa: E731
+    return KNeighborsClassifier(neighbours, metric="cosine", algorithm="brute", weights=weights)
+
+
+def test_knn_accuracies_equal_sklearn():
+    features, labels = random_features(n=160)
+    for neighbours in (5, 59):
+        expected = (
+            cross_val_predict(_knn(neighbours), features[:60], labels[:60], cv=LeaveOneOut()) == labels[:60]
+        ).mean()
+        assert leave_one_out_accuracy(features[:60], labels[:60], neighbours) == pytest.approx(expected, abs=1e-9)
+        expected = _knn(neighbours).fit(features[:60], labels[:60]).score(features[60:], labels[60:])
+        found = knn_accuracy(features[:60], labels[:60], features[60:], labels[60:], neighbours)
+        assert found == pytest.approx(expected, abs=1e-9)
+    everyone = _knn(60).fit(features[:60], labels[:60]).score(features[60:], labels[60:])
+    assert knn_accuracy(features[:60], labels[:60], features[60:], labels[60:]) == pytest.approx(everyone)
+    assert leave_one_out_accuracy(features[:4], labels[:4], 10) <= 1
+
+
+def test_leave_one_out_accuracy_does_not_depend_on_class_numbers():
     features, labels = random_features(n=60)
-    knn = KNeighborsClassifier(5, metric="cosine", algorithm="brute")
-    expected = (cross_val_predict(knn, features, labels, cv=LeaveOneOut()) == labels).mean()
-    assert knn_accuracy(features, labels, 5) == pytest.approx(expected, abs=1e-9)
-    assert knn_accuracy(features[:4], labels[:4], 10) <= 1
+    renumbered = np.array([2, 0, 1])[labels]
+    assert leave_one_out_accuracy(features, labels, 10) == leave_one_out_accuracy(features, renumbered, 10)
+
+
+def test_nearest_distance_equals_sklearn():
+    features, _ = random_features(n=90)
+    search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(features[:50])
+    distances, _ = search.kneighbors(features[50:])
+    assert nearest_distance(features[:50], features[50:]) == pytest.approx(np.median(distances), abs=1e-6)
 
 
 def test_linear_accuracy_equals_sklearn_and_is_nan_for_class_of_one():
@@ -60,10 +92,29 @@ def test_alignment_and_uniformity_equal_loop():
     assert uniformity(first) == pytest.approx(np.log(np.mean(pairs)), rel=1e-5)
 
 
+def test_uniformity_of_zero_features_is_nan():
+    assert np.isnan(uniformity(np.zeros((8, 4), np.float32)))
+    assert np.isnan(uniformity(np.eye(4, dtype=np.float32) - np.diag([1, 0, 0, 0]).astype(np.float32)))
+
+
 def test_effective_rank_of_known_matrices():
     assert effective_rank(np.eye(8, dtype=np.float32)) == pytest.approx(8, rel=1e-3)
     assert effective_rank(np.ones((20, 8), np.float32)) == pytest.approx(1, abs=1e-3)
     assert effective_rank(np.zeros((20, 8), np.float32)) == pytest.approx(1, abs=1e-3)
+
+
+def test_centred_rank_ignores_mean():
+    features = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    uncentered, centered = ranks(features + 100)
+    assert uncentered < 2
+    assert centered == pytest.approx(effective_rank(features), rel=0.01)
+
+
+def test_collapse_warning_of_pretraining_finds_partial_collapse():
+    found = {"effective_rank": 3.0, "centered_rank": 3.2, "rank_images": 2000, "collapsed": False}
+    assert collapse_warning(found) == ""
+    assert "PARTLY COLLAPSED" in collapse_warning(found, pretrained=True)
+    assert collapse_warning(found | {"centered_rank": 40.0}, pretrained=True) == ""
 
 
 def test_check_collapse_finds_and_reports_collapse():

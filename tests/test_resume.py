@@ -142,9 +142,9 @@ def test_read_checkpoint_damaged_or_missing_restarts_pretraining(tmp_path):
     for damaged in (True, False):
         checkpoint = {"encoder": {"weight": torch.zeros(1)}, "correlation": torch.ones(2)}
         save_state(tmp_path / "run" / "checkpoints", "3", checkpoint)
-        weights, correlation = _load_checkpoint(tmp_path / "run", 3)
-        assert torch.equal(weights["weight"], torch.zeros(1))
-        assert torch.equal(correlation, torch.ones(2))
+        found = _load_checkpoint(tmp_path / "run", 3)
+        assert torch.equal(found["encoder"]["weight"], torch.zeros(1))
+        assert torch.equal(found["correlation"], torch.ones(2))
         (path,) = (tmp_path / "run" / "checkpoints").iterdir()
         path.write_bytes(b"") if damaged else path.unlink()
         with pytest.raises(UserError, match=r"after epoch 3 .* run again"):

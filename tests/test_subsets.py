@@ -47,16 +47,29 @@ def test_draw_labeled_names_smallest_ratio(labels):
 def test_draw_labeled_takes_predefined_fold_first():
     labels = np.arange(500) % 10
     folds = np.stack([np.random.default_rng(k).permutation(500)[:100] for k in range(3)])
-    for seed in range(6):
-        fold = set(folds[seed % 3])
-        assert set(draw_labeled(labels, 0.2, seed, folds)) == fold
-        assert set(draw_labeled(labels, 0.1, seed, folds)) < fold
-        assert set(draw_labeled(labels, 0.5, seed, folds)) > fold
-    counts = np.bincount(labels[draw_labeled(labels, 0.04, 0, folds)])
+    for seed in range(3):
+        fold = set(folds[seed])
+        assert set(draw_labeled(labels, 0.2, seed, folds=folds)) == fold
+        assert set(draw_labeled(labels, 0.1, seed, folds=folds)) < fold
+        assert set(draw_labeled(labels, 0.5, seed, folds=folds)) > fold
+    counts = np.bincount(labels[draw_labeled(labels, 0.04, 0, folds=folds)])
     assert counts.min() >= 1
     lacking = np.flatnonzero(labels != 3)[None, :100]
     with pytest.raises(UserError, match="fold 0 of the image set first, and leaves class 3 with none"):
-        draw_labeled(labels, 0.2, 0, lacking)
+        draw_labeled(labels, 0.2, 0, folds=lacking)
+
+
+def test_draw_labeled_repeats_no_predefined_fold():
+    labels = np.arange(500) % 10
+    folds = np.stack([np.random.default_rng(k).permutation(500)[:100] for k in range(3)])
+    drawn = {(seed, draw): set(draw_labeled(labels, 0.2, seed, draw, folds)) for seed in range(7) for draw in range(4)}
+    assert len({tuple(sorted(found)) for found in drawn.values()}) == len(drawn)
+    assert sum(found in [set(fold) for fold in folds] for found in drawn.values()) == 3
+
+
+def test_draws_of_neighbouring_seeds_differ():
+    drawn = {tuple(draw_labeled(BALANCED, 0.2, seed, draw)) for seed in range(4) for draw in range(4)}
+    assert len(drawn) == 16
 
 
 def test_draw_unlabeled_is_sample_without_replacement():

@@ -108,7 +108,7 @@ def test_fit_stops_at_nonfinite_loss_and_keeps_last_good_weights(tmp_path):
         return {"good": model.weight.sum() * 0, "bad": model.weight.sum() * factor}
 
     complaint = (
-        rf"rate of {_plan().learning_rate_at(7):.2g}: the loss is no longer finite at step 7 \(term bad\)"
+        rf"rate of {_plan().learning_rate_at(7):.2g}: the loss is no longer finite at step 8 \(term bad\)"
         r".*last_good\.safetensors holds the weights after 5"
     )
     with pytest.raises(UserError, match=complaint):

@@ -1,5 +1,8 @@
 """What every stage that trains a classifier writes."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from stages.evaluation.accuracy import score
 from stages.evaluation.predictions import predict
 from stages.models.checkpoints import save_classifier
@@ -9,7 +12,12 @@ from stages.pipeline.image_set import ImageSet
 
 
 def record_classifier(
-    method: str, model: Classifier, images: ImageSet, labels: int, size: int, **extra: float | bool
+    method: str,
+    model: Classifier,
+    images: ImageSet,
+    labels: int,
+    size: int,
+    extra: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """Evaluate a finished classifier on the test images, and write its weights, predictions and metrics.
 

@@ -1,12 +1,12 @@
-"""Statistics of the comparison: paired differences, accuracy by class, calibration, label efficiency.
+"""Statistics of the comparison: differences within a run and over runs, calibration, label efficiency.
 
 Predictions are tables as `evaluation.predictions` makes them: one row per test image, in test order, with the columns
 `actual`, `predicted` and `confidence`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict
+from math import sqrt
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from typing_extensions import TypedDict
 
-from stages.evaluation.accuracy import Score, correct, score, wilson_interval
+from stages.evaluation.accuracy import Score, StudyResult, correct, image_variance, score, wilson_interval
 
 
 class MethodScore(Score):
@@ -26,26 +27,6 @@ class MethodScore(Score):
     """
 
     ece: float
-
-
-class StudyResult(TypedDict):
-    """Accuracy of one method at one label ratio, as in `metrics/study/<ratio>.json`.
-
-    Attributes:
-        accuracy: Mean top-1 accuracy over the draws, in 0..1.
-        std: Sample standard deviation over the draws; 0 for a single one.
-        seeds: Number of draws of visible labels.
-        draws: Accuracy of each draw.
-        labels: Number of visible labels.
-        test_images: Number of test images.
-    """
-
-    accuracy: float
-    std: float
-    seeds: int
-    draws: list[float]
-    labels: int
-    test_images: int
 
 
 def paired_differences(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -151,46 +132,163 @@ def method_score(predictions: pd.DataFrame, labels: int) -> MethodScore:
     return {**score(predictions, labels), "ece": round(calibration_error(predictions), 6)}
 
 
-def mean_interval(values: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of two or more independent values (Student's t)."""
-    mean, error = np.mean(values), np.std(values, ddof=1) / len(values) ** 0.5
-    margin = float(t.ppf(0.975, len(values) - 1) * error)
-    return float(mean) - margin, float(mean) + margin
+def mean_interval(values: Sequence[float], image_error: float) -> tuple[float, float]:
+    """Return the 95 % interval of a mean over draws or whole runs that were tested on a sample of images.
 
-
-def efficiency_table(study: Mapping[float, Mapping[str, StudyResult]]) -> pd.DataFrame:
-    """Return accuracy against number of labels, one row per ratio and method, fewest labels first.
+    The variance V of the mean is that of the sampling of images added to S, the sample variance of the values divided
+    by their number K. Student's t has (K - 1) V / S degrees of freedom: K - 1 if images add nothing, and more the
+    larger their share, since it is estimated from many images. Satterthwaite's formula squares V / S, which covers too
+    little here, since S and the share of the images are estimated from the same values.
 
     Args:
-        study: Content of `metrics/study/<ratio>.json` for each ratio.
+        values: Two or more accuracies, or differences in accuracy.
+        image_error: Standard error of their mean from the sampling of test images; see `mean_over_draws`.
+    """
+    mean = float(np.mean(values))
+    margin = float(t.ppf(0.975, _degrees(values, image_error))) * _error(values, image_error)
+    return mean - margin, mean + margin
+
+
+def _error(values: Sequence[float], image_error: float) -> float:
+    return sqrt(float(np.var(values, ddof=1)) / len(values) + image_error**2)
+
+
+def _degrees(values: Sequence[float], image_error: float) -> float:
+    between = float(np.var(values, ddof=1)) / len(values)
+    return (len(values) - 1) * max(1.0, (between + image_error**2) / max(between, 1e-12))
+
+
+class RunsSummary(TypedDict):
+    """Mean over whole pipelines, each with another seed.
+
+    Attributes:
+        mean: Mean of the accuracies or differences.
+        std: Sample standard deviation over the runs.
+        low: Lower end of the 95 % `mean_interval`.
+        high: Upper end of it.
+        values: The value of each run.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    values: list[float]
+
+
+def accuracy_over_runs(hits: Mapping[str, NDArray[np.bool_]]) -> dict[str, RunsSummary]:
+    """Summarise the accuracy of each method over whole pipelines.
+
+    Args:
+        hits: (K, N) for each method, whether each of K runs is correct on each of N test images; K is at least 2.
+    """
+    return {method: _over_runs(outcomes.astype(np.int64)) for method, outcomes in hits.items()}
+
+
+def _over_runs(outcomes: NDArray[np.int64]) -> RunsSummary:
+    values = outcomes.mean(1).tolist()
+    low, high = np.clip(mean_interval(values, image_variance(outcomes) ** 0.5), -1 if outcomes.min() < 0 else 0, 1)
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)),
+        "low": float(low),
+        "high": float(high),
+        "values": values,
+    }
+
+
+def paired_differences_over_runs(hits: Mapping[str, NDArray[np.bool_]]) -> pd.DataFrame:
+    """Compare every two methods over whole pipelines, paired by seed and by test image.
+
+    Args:
+        hits: As in `accuracy_over_runs`.
 
     Returns:
-        Columns `ratio`, `labels`, `method`, `accuracy`, `low`, `high`, `error` and `seeds`. With one draw of labels,
-        `low` and `high` are the ends of the 95 % Wilson interval over test images, and `error` is the binomial standard
-        error; with several, they are those of `mean_interval`, and `error` is the standard error of the mean over
-        draws.
+        One row per pair: `first` and `second`, the better method first; their mean `difference` in accuracy, its
+        standard deviation `std` over the runs, and `low` and `high`, the ends of its `mean_interval`; the number of
+        `runs`, and of those in which the first is `ahead`; and `p` of the t-test of that mean against zero, corrected
+        for the number of pairs by Holm (1979).
     """
     rows = []
-    for ratio, methods in sorted(study.items()):
-        for method, result in methods.items():
-            accuracy, seeds, total = result["accuracy"], result["seeds"], result["test_images"]
-            if seeds == 1:
-                low, high = wilson_interval(round(accuracy * total), total)
-                error = (accuracy * (1 - accuracy) / total) ** 0.5
-            else:
-                low, high = mean_interval(result["draws"])
-                error = float(np.std(result["draws"], ddof=1)) / seeds**0.5
-            low, high = round(max(low, 0.0), 6), round(min(high, 1.0), 6)
-            rows.append([ratio, result["labels"], method, accuracy, low, high, round(error, 6), seeds])
-    return pd.DataFrame(rows, columns=["ratio", "labels", "method", "accuracy", "low", "high", "error", "seeds"])
+    for pair in combinations(hits, 2):
+        second, first = sorted(pair, key=lambda method: float(hits[method].mean()))
+        outcomes = hits[first].astype(np.int64) - hits[second].astype(np.int64)
+        summary, image_error = _over_runs(outcomes), image_variance(outcomes) ** 0.5
+        error, degrees = _error(summary["values"], image_error), _degrees(summary["values"], image_error)
+
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "difference": summary["mean"],
+                "std": summary["std"],
+                "low": summary["low"],
+                "high": summary["high"],
+                "runs": len(outcomes),
+                "ahead": sum(value > 0 for value in summary["values"]),
+                "p": float(2 * t.sf(summary["mean"] / error, degrees)) if error else float(summary["mean"] == 0),
+            }
+        )
+    differences = pd.DataFrame(rows)
+    differences["p"] = multipletests(differences["p"], method="holm")[1]
+    return differences
+
+
+def efficiency_table(scores: Mapping[str, Score], study: Mapping[float, Mapping[str, StudyResult]]) -> pd.DataFrame:
+    """Return accuracy against number of labels, one row per number of labels and method, fewest labels first.
+
+    Args:
+        scores: Score of each method in the main run, which is one draw of its number of labels.
+        study: Content of `metrics/study/<ratio>.json` for each ratio. A ratio with the number of labels of the main
+            run takes its place.
+
+    Returns:
+        Columns `labels`, `method`, `accuracy`, `low`, `high` and `seeds`. `low` and `high` are the ends of the 95 %
+        `mean_interval` over draws, trainings and test images; NaN for a single draw, which says nothing of others.
+    """
+    rows = []
+    studied = {result["labels"] for methods in study.values() for result in methods.values()}
+    for method, result in scores.items():
+        if result["labels"] not in studied:
+            rows.append([result["labels"], method, result["accuracy"], float("nan"), float("nan"), 1])
+    for methods in study.values():
+        for method, studied_result in methods.items():
+            low, high = float("nan"), float("nan")
+            if studied_result["seeds"] > 1:
+                low, high = mean_interval(studied_result["draws"], studied_result["image_error"])
+            low, high = np.round(np.clip([low, high], 0, 1), 6)
+            rows.append(
+                [studied_result["labels"], method, studied_result["accuracy"], low, high, studied_result["seeds"]]
+            )
+    table = pd.DataFrame(rows, columns=["labels", "method", "accuracy", "low", "high", "seeds"])
+    return table.drop_duplicates(["labels", "method"]).sort_values("labels", kind="stable", ignore_index=True)
+
+
+def efficiency_over_runs(runs: Sequence[Mapping[int, Mapping[str, float]]]) -> pd.DataFrame:
+    """Return mean accuracy against number of labels over whole pipelines.
+
+    Args:
+        runs: Accuracy of each method at each number of labels, for one or more runs. Numbers of labels that not every
+            run has are left out.
+
+    Returns:
+        The columns of `efficiency_table`; here `low` and `high` are the lowest and the highest accuracy of a run.
+    """
+    shared = sorted(set.intersection(*(set(run) for run in runs)))
+    rows = []
+    for labels in shared:
+        for method in runs[0][labels]:
+            values = [run[labels][method] for run in runs]
+            rows.append([labels, method, round(float(np.mean(values)), 6), min(values), max(values), len(values)])
+    return pd.DataFrame(rows, columns=["labels", "method", "accuracy", "low", "high", "seeds"])
 
 
 def by_method(efficiency: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of `efficiency_table` with one row per ratio.
+    """Return the table of `efficiency_table` with one row per number of labels.
 
-    Its columns are `ratio`, `labels` and `seeds`, and `<method>`, `<method>_low` and `<method>_high` for each method.
+    Its columns are `labels` and `seeds`, and `<method>`, `<method>_low` and `<method>_high` for each method.
     """
-    wide = efficiency.pivot(index=["ratio", "labels", "seeds"], columns="method", values=["accuracy", "low", "high"])
+    wide = efficiency.pivot(index=["labels", "seeds"], columns="method", values=["accuracy", "low", "high"])
     methods = efficiency["method"].unique()
     columns = [(end, method) for method in methods for end in ("accuracy", "low", "high")]
     wide = wide[columns]
@@ -198,71 +296,27 @@ def by_method(efficiency: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-def labels_needed(efficiency: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
-    """Return how many labels `baseline` needs to match `method`, interpolated between the label ratios of the study.
+def labels_needed(labels: Sequence[int], accuracies: Sequence[float], target: float) -> float:
+    """Return the number of labels at which a method first reaches an accuracy.
 
-    Accuracy is interpolated linearly over the logarithm of the number of labels. The 95 % interval comes from 2,000
-    parametric resamples, in which every accuracy is drawn around its value: from a normal distribution over test images
-    for one draw of labels, from Student's t for several. The methods are resampled independently although they share
-    test images, which makes the interval slightly too wide.
+    Accuracy is interpolated linearly over the logarithm of the number of labels. A drop is ignored: an accuracy once
+    reached counts as reached.
 
     Args:
-        efficiency: Result of `efficiency_table`.
-        method: Name of the method to match.
-        baseline: Name of the method that needs more labels.
+        labels: Numbers of labels, ascending.
+        accuracies: Accuracy of the method at each.
+        target: Accuracy to reach.
 
     Returns:
-        One row per ratio: `labels` of the method, and `needed`, `low` and `high` of the baseline. They are infinite if
-        the baseline never matches the method within the study, and 0 if it already exceeds it with the fewest labels.
+        The number of labels; infinite if the target is above all accuracies, 0 if it is below the first.
     """
-    method_rows = efficiency[efficiency["method"] == method]
-    baseline_rows = efficiency[efficiency["method"] == baseline]
-    log_labels = np.log(baseline_rows["labels"].to_numpy(float))
-    accuracies, baseline_accuracies = (table["accuracy"].to_numpy(float) for table in (method_rows, baseline_rows))
-
-    rng = np.random.default_rng(0)
-    resampled_baselines = _resample(baseline_rows, rng)
-    resampled_targets = _resample(method_rows, rng)
-
-    rows = []
-    for number, labels in enumerate(method_rows["labels"]):
-        needed = _crossing(log_labels, baseline_accuracies[None], accuracies[[number]])[0]
-        resamples = _crossing(log_labels, resampled_baselines, resampled_targets[:, number])
-        low = np.quantile(resamples, 0.025, method="lower")
-        high = np.quantile(resamples, 0.975, method="higher")
-        rows.append([int(labels), float(needed), float(low), float(high)])
-    return pd.DataFrame(rows, columns=["labels", "needed", "low", "high"])
-
-
-def _resample(rows: pd.DataFrame, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw (2000, R) accuracies around those of R rows of the efficiency table."""
-    seeds = rows["seeds"].to_numpy(int)
-    shape = (2_000, len(rows))
-    noise = np.where(seeds > 1, rng.standard_t(np.maximum(seeds - 1, 1), shape), rng.standard_normal(shape))
-    accuracies: NDArray[np.float64] = rows["accuracy"].to_numpy(float) + noise * rows["error"].to_numpy(float)
-    return accuracies
-
-
-def _crossing(
-    log_labels: NDArray[np.float64], accuracies: NDArray[np.float64], targets: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the numbers of labels at which accuracy curves first reach their targets.
-
-    Args:
-        log_labels: (R,) logarithms of the numbers of labels, ascending.
-        accuracies: (M, R) curves; a drop is ignored, as an accuracy once reached counts as reached.
-        targets: (M,) accuracies to reach.
-
-    Returns:
-        (M,) numbers of labels: infinite where the target is not reached, 0 where the first point is above it.
-    """
-    curves = np.maximum.accumulate(accuracies, axis=1)
-    rows = np.arange(len(curves))
-    right = (curves < targets[:, None]).sum(1).clip(min(1, len(log_labels) - 1), len(log_labels) - 1)
-    left = np.maximum(right - 1, 0)
-
-    rise = curves[rows, right] - curves[rows, left]
-    share = (targets - curves[rows, left]) / np.where(rise > 0, rise, 1)
-    labels = np.exp(log_labels[left] + np.clip(share, 0, 1) * (log_labels[right] - log_labels[left]))
-    labels = np.where(targets > curves[:, -1], np.inf, labels)
-    return np.where(targets < curves[:, 0], 0.0, labels)
+    curve = np.maximum.accumulate(accuracies)
+    if target > curve[-1]:
+        return float("inf")
+    if target < curve[0]:
+        return 0.0
+    right = int(np.argmax(curve >= target))
+    if right == 0:
+        return float(labels[0])
+    share = (target - curve[right - 1]) / (curve[right] - curve[right - 1])
+    return float(labels[right - 1] * (labels[right] / labels[right - 1]) ** share)

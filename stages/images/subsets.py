@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.pipeline.errors import UserError
+from stages.pipeline.seeds import derive_seed
 
 
 def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.int64]:
@@ -28,23 +29,25 @@ def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.in
             f"unlabeled.size is {size}, but the image set has {available} unlabelled images: "
             f"ask for at most {available}"
         )
-    return np.sort(np.random.default_rng([seed, 1]).permutation(available)[:size])
+    return np.sort(np.random.default_rng(seed).permutation(available)[:size])
 
 
 def draw_labeled(
-    labels: NDArray[np.int64], ratio: float, seed: int, folds: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64], ratio: float, seed: int, draw: int = 0, folds: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """Draw the training images whose label is visible.
 
-    One order of all N images is drawn from `seed`, in which each class recurs as evenly as its share allows, and the
-    first round(ratio * N) images of it are labelled. So every draw is stratified to within one image per class, and a
-    smaller ratio is contained in a larger one. If the image set has predefined folds, the images of fold `seed`
-    modulo their number come first: ratio 0.2 of STL-10 is exactly one of its ten folds of 1,000.
+    One order of all N images is drawn from `seed` and `draw`, in which each class recurs as evenly as its share allows,
+    and the first round(ratio * N) images of it are labelled. So every draw is stratified to within one image per class,
+    and a smaller ratio is contained in a larger one. If the image set has predefined folds, the images of fold `seed`
+    come first in draw 0: ratio 0.2 of STL-10 is exactly one of its ten folds of 1,000. Further draws, and seeds for
+    which there is no fold, are of all images, so that no two of them are the same.
 
     Args:
         labels: (N,) class numbers 0..C-1 of the training images.
         ratio: Share of the labels to show, in (0, 1].
-        seed: Random seed for the order of the images.
+        seed: The parameter `seed`.
+        draw: Number of the draw: 0 for the main run, 1, 2, ... for the draws of the study.
         folds: (F, M) predefined folds as indices of training images, or None.
 
     Returns:
@@ -54,9 +57,11 @@ def draw_labeled(
         UserError: The ratio or the fold leaves a class without a visible label; the message names the smallest ratio
             that works.
     """
-    first = np.arange(0) if folds is None else folds[seed % len(folds)]
+    has_fold = folds is not None and draw == 0 and seed < len(folds)
+    first = folds[seed] if folds is not None and has_fold else np.arange(0)
     rest = np.setdiff1d(np.arange(len(labels)), first)
-    order = np.concatenate([part[_stratified_order(labels[part], seed)] for part in (first, rest)])
+    order_seed = derive_seed(seed, "label", draw)
+    order = np.concatenate([part[_stratified_order(labels[part], order_seed)] for part in (first, rest)])
     # As a fraction of the decimal digits, since 0.145 * 100 is below 14.5 in binary.
     count = int(Fraction(str(ratio)) * len(labels) + Fraction(1, 2))
 
@@ -65,7 +70,7 @@ def draw_labeled(
     if len(absent):
         first_of_each = [int(np.argmax(labels[order] == number)) for number in classes]
         smallest = (max(first_of_each) + 1) / len(labels)
-        source = "" if folds is None else f", fold {seed % len(folds)} of the image set first,"
+        source = f", fold {seed} of the image set first," if has_fold else ""
         raise UserError(
             f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels{source} and leaves class "
             f"{absent[0]} with none: the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
@@ -75,7 +80,7 @@ def draw_labeled(
 
 def _stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Return a random order of images in which each class recurs at even distances, as indices into `labels`."""
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng(seed)
     position = np.empty(len(labels))
     for number in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == number))

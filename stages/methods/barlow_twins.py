@@ -17,6 +17,7 @@ from stages.models.device import autocast
 from stages.models.encoders import Encoder, build_encoder, build_projector
 from stages.models.features import extract_view_features
 from stages.pipeline.params import EncoderChoice, Pretrain
+from stages.pipeline.seeds import derive_seed
 from stages.training.compilation import can_compile, compiled
 from stages.training.loop import Plan, TrainingResult, fit
 from stages.training.task import Task
@@ -107,7 +108,7 @@ def pretrain(
     """
     require_batch(settings.batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
     distributed.require_even(settings.batch_size, "pretrain.batch_size")
-    torch.manual_seed(seed)
+    torch.manual_seed(derive_seed(seed, "weights"))
     encoder = build_encoder(encoder_choice.name, encoder_choice.stem).to(images.device)
     encoder = distributed.sync_batch_norm(encoder)
     projector = build_projector(encoder.width, settings.projector).to(images.device)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stages.images.views import ViewRecipe
@@ -25,8 +26,8 @@ class LinearProbe:
         weight: (K, D) weights of K classes, into which the scaling of the features is folded.
         bias: (K,) biases.
         C: Inverse of the L2 penalty.
-        folds: Number of cross-validation folds that chose it; 0 if a class has a single label, so that no fold could be
-            made, or if there was nothing to choose.
+        folds: Number of cross-validation folds that chose it; 0 if every class has a single label, so that no fold
+            could be made, or if there was nothing to choose.
     """
 
     weight: NDArray[np.float32]
@@ -42,33 +43,34 @@ def fit_linear_probe(
 
     Features are standardised. The penalty is the one with the best cross-validated log-likelihood within these
     images: with few labels, accuracy takes few values and would tie. A fold holds out images with all their views,
-    and is scored on centre-cropped views. With a single label in some class no fold can be made, and the strongest
-    penalty is used.
+    and is scored on centre-cropped views. If every class has a single label no fold can be made, and the middle
+    candidate is used.
 
     Args:
         features: (V, N, D) features of V views of N images, the centre-cropped view first.
         labels: (N,) class numbers 0..K-1, each present.
         candidates: Values to try for `C` of scikit-learn's LogisticRegression, the inverse of the penalty.
-        folds: Largest number of folds.
+        folds: Largest number of folds; see `assign_folds`.
         seed: Random seed for the folds.
     """
     views, count, _ = features.shape
     inputs, targets = np.concatenate(features).astype(np.float64), np.tile(labels, views)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    folds = min(folds, int(np.bincount(labels).min()))
+    assigned = assign_folds(labels, folds, seed)
+    folds = int(assigned.max()) + 1
     candidates = sorted(candidates)
 
-    # Choose the penalty by cross-validation, if every class has enough labels for it.
+    # Choose the penalty by cross-validation, if some class has enough labels for it.
     if folds >= 2 and len(candidates) > 1:
         splits = [
             (np.concatenate([train + view * count for view in range(views)]), held_out)
-            for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
+            for train, held_out in PredefinedSplit(assigned).split()
         ]
-        search = GridSearchCV(model, {"logisticregression__C": candidates}, scoring="neg_log_loss", cv=splits)
+        search = GridSearchCV(model, {"logisticregression__C": candidates}, scoring=_log_likelihood, cv=splits)
         model = search.fit(inputs, targets).best_estimator_
     else:
         folds = 0
-        model = model.set_params(logisticregression__C=candidates[0]).fit(inputs, targets)
+        model = model.set_params(logisticregression__C=candidates[len(candidates) // 2]).fit(inputs, targets)
 
     # Scikit-learn has one row of weights for two classes; a classifier has one row for each.
     scaler, regression = model.named_steps.values()
@@ -79,6 +81,36 @@ def fit_linear_probe(
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
     return LinearProbe(weight.astype(np.float32), bias.astype(np.float32), float(regression.C), folds)
+
+
+def assign_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """Assign images to cross-validation folds, so that every class stays in the training part of every fold.
+
+    The images of a class are dealt out in random order, the next class going on where the one before ended. So folds
+    differ by one image at most, a class with fewer images than folds is in some of them only, and the single image of
+    a class is in none.
+
+    Args:
+        labels: (N,) class numbers.
+        folds: Largest number of folds, at least 2.
+        seed: Random seed for the order.
+
+    Returns:
+        (N,) number of each image's fold, from 0; -1 for those that are never held out.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == number) for number in np.unique(labels)]
+    dealt = [rng.permutation(images) for images in members if len(images) > 1]
+    assigned = np.full(len(labels), -1)
+    if dealt:
+        order = np.concatenate(dealt)
+        assigned[order] = np.arange(len(order)) % folds
+    return assigned
+
+
+def _log_likelihood(model: Pipeline, features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the mean log-likelihood of held-out labels, among which a class may be absent."""
+    return -float(log_loss(labels, model.predict_proba(features), labels=model.classes_))
 
 
 def as_classifier(encoder: Encoder, probe: LinearProbe) -> Classifier:

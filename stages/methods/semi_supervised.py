@@ -26,6 +26,7 @@ from stages.models.batches import ImagePool, LabeledImages, ShuffledBatches, req
 from stages.models.device import autocast
 from stages.models.encoders import Classifier, build_classifier, build_projector
 from stages.pipeline.params import SemiSupervised, Views
+from stages.pipeline.seeds import derive_seed
 from stages.training.loop import Plan, TrainingResult, fit
 from stages.training.schedules import gaussian_ramp
 from stages.training.task import Task
@@ -130,9 +131,8 @@ def train_semi_supervised(
         The moving average of the classifier, and what training leaves behind.
 
     Raises:
-        UserError: A batch is larger than the data, or training fails; see `fit`.
+        UserError: The unlabelled batch is larger than the data, or training fails; see `fit`.
     """
-    require_batch(settings.batch_size, len(labeled.images), "semi_supervised.batch_size", "visible labels")
     require_batch(
         settings.unlabeled_batch_size, len(unlabeled), "semi_supervised.unlabeled_batch_size", "unlabelled images"
     )
@@ -156,6 +156,8 @@ def train_semi_supervised(
 
 def with_random_weights(model: Classifier, projector: nn.Sequential, seed: int) -> tuple[Classifier, nn.Sequential]:
     """Return a classifier and a projector of the same architecture with random weights."""
-    fresh = build_classifier(model.encoder.name, model.encoder.stem, model.head.out_features, seed)
+    fresh = build_classifier(
+        model.encoder.name, model.encoder.stem, model.head.out_features, derive_seed(seed, "weights")
+    )
     layers = [layer.out_features for layer in projector if isinstance(layer, nn.Linear)]
     return fresh, build_projector(model.encoder.width, layers)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.images.views import ViewRecipe, draw_views
-from stages.models.batches import LabeledImages, ShuffledBatches, require_batch
+from stages.models.batches import LabeledImages, ShuffledBatches
 from stages.models.device import autocast
 from stages.models.encoders import Classifier
 from stages.pipeline.params import Supervised
@@ -61,9 +61,8 @@ def train_supervised(
         The trained classifier, and what training leaves behind.
 
     Raises:
-        UserError: The batch is larger than the data, or training fails; see `fit`.
+        UserError: Training fails; see `fit`.
     """
-    require_batch(settings.batch_size, len(labeled.images), f"{name}.batch_size", "visible labels")
     model = deepcopy(start).to(labeled.images.device).train()
     task = SupervisedTask(model, labeled, views, settings.batch_size, torch.Generator().manual_seed(seed))
     plan = Plan.by_steps(

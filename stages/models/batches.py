@@ -20,6 +20,11 @@ def to_device(images: NDArray[np.uint8], indices: NDArray[np.int64] | None, devi
     return torch.from_numpy(np.array(images) if indices is None else images[indices]).to(device)
 
 
+def spread_indices(available: int, count: int) -> NDArray[np.int64]:
+    """Return `count` of the indices 0..available - 1 at even distances, or all if there are fewer."""
+    return np.arange(min(count, available)) * available // min(count, available)
+
+
 class LabeledImages(NamedTuple):
     """Images and their labels on the same device.
 
@@ -75,9 +80,9 @@ class ImagePool:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def first(self, count: int) -> Tensor:
-        """Return the first `count` images, or all if there are fewer, as an (N, H, W, 3) uint8 tensor on the device."""
-        return self.batch(torch.arange(min(count, len(self))))
+    def spread(self, count: int) -> Tensor:
+        """Return `count` images at even distances, or all if there are fewer, as (N, H, W, 3) uint8 on the device."""
+        return self.batch(torch.from_numpy(spread_indices(len(self), count)))
 
     def batch(self, indices: Tensor, upcoming: Tensor | None = None) -> Tensor:
         """Return the images at `indices`: (B,) to (B, H, W, 3) uint8 on the device.
@@ -108,14 +113,17 @@ class ImagePool:
 
 
 class ShuffledBatches:
-    """Endless batches of indices into 0..n - 1, reshuffled every epoch; an incomplete last batch is dropped."""
+    """Endless batches of indices into 0..n - 1, reshuffled every epoch; an incomplete last batch is dropped.
+
+    A batch larger than n takes every image at least `batch_size` // n times.
+    """
 
     def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
         """Create the batches; the order of an epoch is drawn when its first batch is.
 
         Args:
             n: Number of images.
-            batch_size: Number of indices in a batch, at most `n`.
+            batch_size: Number of indices in a batch.
             generator: Source of the order.
         """
         self._n, self._batch_size, self._generator = n, batch_size, generator
@@ -124,7 +132,9 @@ class ShuffledBatches:
     def __next__(self) -> Tensor:
         """Return the next (batch_size,) indices."""
         if self._position + self._batch_size > len(self._order):
-            self._order, self._position = torch.randperm(self._n, generator=self._generator), 0
+            passes = -(-self._batch_size // self._n)
+            orders = [torch.randperm(self._n, generator=self._generator) for _ in range(passes)]
+            self._order, self._position = torch.cat(orders), 0
         self._position += self._batch_size
         return self._order[self._position - self._batch_size : self._position]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.images.views import ViewRecipe, center_crop_views, draw_views
-from stages.models.device import autocast
+from stages.models.device import autocast, keep_freed_memory
 
 _CHUNK = 500
 
@@ -48,6 +48,7 @@ def extract_view_features(
 
 @torch.no_grad()
 def _apply(model: nn.Module, images: Tensor, views: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    keep_freed_memory()
     was_training = model.training
     model.eval()
     with autocast(images.device):

@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from stages.pipeline.errors import UserError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Content = TypeVar("Content")
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -131,18 +133,24 @@ def require(path: str | Path, stage: str) -> Path:
     return path
 
 
-def read_json(path: str | Path, stage: str) -> dict[str, Any]:
+def read_json(path: str | Path, stage: str, form: type[Content]) -> Content:
     """Read a JSON file that `stage` produces.
 
+    Args:
+        path: The file.
+        stage: Name of the stage, for the message if the file cannot be read.
+        form: Type of the content, such as a TypedDict. Keys that it does not name are left out.
+
     Raises:
-        UserError: The file is missing or damaged.
+        UserError: The file is missing or damaged, or holds something else.
     """
     path = require(path, stage)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run `dvc repro {stage}` again") from error
+        return TypeAdapter(form).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise UserError(f"{path} is damaged ({where}{first['msg']}): run `dvc repro {stage}` again") from error
 
 
 def read_array(path: str | Path, stage: str, dtype: type[Scalar]) -> NDArray[Scalar]:

@@ -1,11 +1,13 @@
 """Typed parameters: all are checked before any work, and a stage can read only what `dvc.yaml` declares for it."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,6 +36,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1), WrapValidator(_as_written)]
 BatchSize = Annotated[int, Field(ge=2)]
 Pixels = Annotated[int, Field(ge=8, le=512)]
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+Leaf = bool | int | float | str | list[int] | list[float] | None
 
 
 class Section(BaseModel):
@@ -53,9 +57,9 @@ class Section(BaseModel):
                 )
             return super().__getattr__(name)
 
-    def flat(self) -> dict[str, object]:
+    def flat(self) -> dict[str, Leaf]:
         """Return all parameters that can be read here, by dotted name."""
-        found: dict[str, object] = {}
+        found: dict[str, Leaf] = {}
         for name in type(self).model_fields:
             value = self.__dict__.get(name, _UNDECLARED)
             if isinstance(value, Section):
@@ -91,14 +95,18 @@ class Section(BaseModel):
 
 
 _UNDECLARED = object()
+_SPLITS = ("train", "test", "unlabeled")
+# What the pipeline, DVC and git write besides outputs.
+_NOT_FOR_IMAGES = (".scratch", ".dvc", ".git", ".venv")
 
 
 class Dataset(Section):
     source: Literal["shapes", "stl10", "folder"]
-    path: str | None = None
+    path: UserPath | None = None
     url: str | None = None
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
     image_size: Pixels
+    skip_broken: bool = False
 
     @model_validator(mode="after")
     def _matches_source(self) -> Self:
@@ -265,9 +273,12 @@ def declared_params(stage: str, path: str | Path = "params.yaml", pipeline: str 
     """Return the checked parameters, of which `stage` can read only what `pipeline` declares for it.
 
     Raises:
-        UserError: The parameter file is not valid (see `load_params`), or the pipeline has no such stage.
+        UserError: The parameter file is not valid (see `load_params`), the pipeline has no such stage, or the user's
+            images lie where the pipeline writes.
     """
-    return load_params(path).restricted(stage, _declared(stage, "params", pipeline))
+    params = load_params(path)
+    _require_own_place(params.dataset, pipeline)
+    return params.restricted(stage, _declared(stage, "params", pipeline))
 
 
 def declared_inputs(stage: str, pipeline: str | Path = "dvc.yaml") -> list[str]:
@@ -277,6 +288,25 @@ def declared_inputs(stage: str, pipeline: str | Path = "dvc.yaml") -> list[str]:
         UserError: The pipeline has no such stage.
     """
     return _declared(stage, "deps", pipeline)
+
+
+def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
+    """Refuse images of the user that lie in an output of the pipeline, which replaces it, or that contain one."""
+    if not dataset.path:
+        return
+    given = Path(dataset.path)
+    sources = [given / split for split in _SPLITS] if dataset.source == "folder" else [given]
+    stages = read_yaml(pipeline).get("stages", {}).values()
+    entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
+    outputs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    for place in [*outputs, *_NOT_FOR_IMAGES]:
+        written = Path(place).resolve()
+        for source in sources:
+            if source.resolve().is_relative_to(written) or written.is_relative_to(source.resolve()):
+                raise UserError(
+                    f"dataset.path is {dataset.path}, but {source} overlaps {place}, which the pipeline replaces: "
+                    "move your images elsewhere; nothing has been changed"
+                )
 
 
 def _declared(stage: str, what: str, pipeline: str | Path) -> list[str]:

@@ -47,7 +47,7 @@ def evolution_page(
         classes: Names of the classes.
     """
     layouts = np.stack(list(evolution.layouts.values()))
-    limit = 1.05 * float(np.abs(layouts).max())
+    limit = 1.05 * (float(np.abs(layouts).max()) or 1.0)
     neighbours = np.stack([nearest(features) for features in evolution.features.values()])
     tile = min(_TILE_PIXELS, images.shape[1])
     columns = int(np.ceil(np.sqrt(len(images))))

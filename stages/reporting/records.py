@@ -1,10 +1,15 @@
-"""Names of the methods, and what the stages that train them have written."""
+"""What the stages have written: predictions, training curves, costs, embeddings."""
 
-from typing import NotRequired, TypedDict, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NotRequired
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
-from stages.pipeline.files import read_json, require
+from stages.pipeline.files import read_array, read_json, require
 
 TITLES = {
     "supervised": "Supervised",
@@ -12,7 +17,6 @@ TITLES = {
     "fine_tune": "Fine-tuned",
     "semi_supervised": "Semi-supervised",
 }
-METHODS = tuple(TITLES)
 TRAINING_TITLES = {
     "supervised": TITLES["supervised"],
     "pretrain": "Barlow Twins pretraining",
@@ -41,6 +45,64 @@ class TrainingCost(TypedDict):
     compiled: NotRequired[bool]
 
 
+class StudyCost(TypedDict):
+    """Cost of the study at one label ratio, as in `metrics/cost/study/<ratio>.json`.
+
+    Attributes:
+        seconds: Duration of all trainings of each method.
+        seeds: Number of draws, each of which trains every method once.
+        device: Name of the device.
+        torch: Version of PyTorch.
+    """
+
+    seconds: dict[str, float]
+    seeds: int
+    device: str
+    torch: str
+
+
+class Distances(TypedDict):
+    """Median cosine distances of features to the nearest training image, as in `metrics/embed.json`.
+
+    Attributes:
+        unlabeled_distance: Distance of the unlabelled images.
+        test_distance: Distance of the test images.
+    """
+
+    unlabeled_distance: float
+    test_distance: float
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Features of the same N training images at every checkpoint.
+
+    Attributes:
+        images: (N,) indices of the training images.
+        labels: (N,) class numbers.
+        features: (N, D) features at each epoch.
+    """
+
+    images: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    features: dict[int, NDArray[np.float32]]
+
+
+def read_embeddings() -> Embeddings:
+    """Read `data/embeddings/`.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    directory = require("data/embeddings", "embed")
+    epochs = sorted(int(path.stem) for path in directory.glob("*.npy") if path.stem.isdigit())
+    return Embeddings(
+        read_array(directory / "images.npy", "embed", np.int64),
+        read_array(directory / "labels.npy", "embed", np.int64),
+        {epoch: read_array(directory / f"{epoch}.npy", "embed", np.float32) for epoch in epochs},
+    )
+
+
 def read_predictions(method: str) -> pd.DataFrame:
     """Read the test predictions of a method, `plots/predictions/<method>.csv`.
 
@@ -66,10 +128,53 @@ def read_history(stage: str) -> pd.DataFrame:
     return pd.read_csv(require(f"plots/history/{stage}.csv", stage))
 
 
+def read_representation() -> pd.DataFrame:
+    """Read the metrics of the representation, `plots/representation.csv`, one row per checkpoint.
+
+    Raises:
+        UserError: The file is missing.
+    """
+    return pd.read_csv(require("plots/representation.csv", "embed"))
+
+
+def read_distances() -> Distances:
+    """Read how far test and unlabelled images are from the training images, in `metrics/embed.json`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    return read_json("metrics/embed.json", "embed", Distances)
+
+
 def read_cost(stage: str) -> TrainingCost:
     """Read the cost of a training run, `metrics/cost/<stage>.json`.
 
     Raises:
         UserError: The file is missing or damaged.
     """
-    return cast(TrainingCost, read_json(f"metrics/cost/{stage}.json", stage))
+    return read_json(f"metrics/cost/{stage}.json", stage, TrainingCost)
+
+
+def read_study_cost(ratio: float) -> StudyCost:
+    """Read the cost of the study at a label ratio, `metrics/cost/study/<ratio>.json`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    return read_json(f"metrics/cost/study/{ratio}.json", "study", StudyCost)
+
+
+def method_seconds(seconds: Mapping[str, float], *, from_random: bool) -> dict[str, float]:
+    """Return the duration of training of each method, that of pretraining included where it builds on it.
+
+    Args:
+        seconds: Duration of each training run. Fitting the linear probe is not in it; it takes seconds.
+        from_random: Whether semi-supervised training starts from random weights.
+    """
+    pretraining = seconds["pretrain"]
+    return {
+        "supervised": seconds["supervised"],
+        "probe": pretraining,
+        "fine_tune": pretraining + seconds["fine_tune"],
+        "semi_supervised": seconds["semi_supervised"] + (0 if from_random else pretraining),
+    }

@@ -10,21 +10,26 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.evaluation.accuracy import correct, describe
-from stages.evaluation.statistics import MethodScore
+from stages.evaluation.accuracy import METHODS, correct, describe, format_interval
 from stages.pipeline.image_set import ImageSet
+from stages.pipeline.params import Leaf
 from stages.reporting.comparison import (
     CAVEAT,
+    ONE_RUN,
     Results,
     accuracy_table,
     difference_sentences,
-    draws_phrase,
-    labels_sentences,
+    efficiency_phrase,
+    labels_sentence,
     labels_table,
     pairs_table,
+    runs_pairs_table,
+    runs_phrase,
+    runs_table,
+    shown_efficiency,
 )
 from stages.reporting.pages import jpeg_url, render
-from stages.reporting.records import METHODS, TITLES, TRAINING_TITLES, TrainingCost
+from stages.reporting.records import TITLES, TRAINING_TITLES, StudyCost, TrainingCost
 
 _GALLERY_IMAGES, _GALLERY_PIXELS = 12, 96
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "statsmodels", "pandas")
@@ -58,7 +63,7 @@ class Gallery(TypedDict):
     images: list[GalleryImage]
 
 
-def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], parameters: dict[str, object]) -> str:
+def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], parameters: dict[str, Leaf]) -> str:
     """Return the report as HTML that needs no other file.
 
     Args:
@@ -68,14 +73,17 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
         parameters: Value of each declared parameter by dotted name.
     """
     tables = {
-        "accuracy": accuracy_table(results.scores),
+        "accuracy": accuracy_table(results),
         "pairs": pairs_table(results.differences),
-        "labels": labels_table(results.efficiency),
+        "labels": labels_table(shown_efficiency(results)),
         "cost": _cost_table(results.costs),
+        "study_cost": _study_cost_table(results.study_costs),
         "parameters": _parameters_table(parameters),
         "checksums": pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"]),
         "versions": _versions_table(),
     }
+    if results.runs is not None:
+        tables |= {"runs": runs_table(results.runs), "runs_pairs": runs_pairs_table(results.runs.differences)}
 
     return render(
         "report.html",
@@ -87,11 +95,16 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
         image_size=images.train.shape[1],
         classes=images.classes,
         source=images.source,
-        headline=_headline(results.scores),
-        difference_sentences=difference_sentences(results.differences),
-        labels_sentences=labels_sentences(results.labels_needed, results.efficiency),
+        seed=results.seed,
+        headline=_headline(results),
+        runs_phrase=runs_phrase(results.runs) if results.runs else ONE_RUN,
+        difference_sentences=difference_sentences(results.runs.differences) if results.runs else [],
+        labels_sentence=labels_sentence(results.runs) if results.runs else "",
+        warnings=results.warnings,
         caveat=CAVEAT,
-        draws=draws_phrase(results.efficiency),
+        efficiency=efficiency_phrase(results),
+        initialised_at_random=results.from_random,
+        rank_images=int(results.representation["rank_images"].iloc[-1]),
         evolution=_evolution(results.representation),
         tables={name: table.to_html(index=False, border=0, escape=True) for name, table in tables.items()},
         figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in figures.items()},
@@ -135,10 +148,16 @@ def _gallery_image(image: NDArray[np.uint8], number: int, predictions: dict[str,
     }
 
 
-def _headline(scores: dict[str, MethodScore]) -> str:
-    accuracies = [f"{TITLES[method].lower()} {describe(score)}" for method, score in scores.items()]
-    any_score = next(iter(scores.values()))
-    return f"Test accuracy with {any_score['labels']:,} labels (95 % CI): {'; '.join(accuracies)}."
+def _headline(results: Results) -> str:
+    labels = next(iter(results.scores.values()))["labels"]
+    if results.runs is None:
+        what = f"Test accuracy of one run with {labels:,} labels (95 % CI over test images)"
+        texts = {method: describe(score) for method, score in results.scores.items()}
+    else:
+        what = f"Mean test accuracy of {len(results.runs.seeds)} whole pipelines with {labels:,} labels (95 % CI)"
+        summaries = results.runs.accuracy.items()
+        texts = {method: format_interval(s["mean"], s["low"], s["high"]) for method, s in summaries}
+    return f"{what}: {'; '.join(f'{TITLES[method].lower()} {text}' for method, text in texts.items())}."
 
 
 def _evolution(representation: pd.DataFrame) -> str:
@@ -150,8 +169,8 @@ def _evolution(representation: pd.DataFrame) -> str:
         )
     return (
         f"From random weights to epoch {last['epoch']:.0f}, the k-NN accuracy changes from {first['knn_accuracy']:.1%} "
-        f"to {last['knn_accuracy']:.1%}, and the effective rank of the features from {first['effective_rank']:.1f} to "
-        f"{last['effective_rank']:.1f}."
+        f"to {last['knn_accuracy']:.1%}, and the effective rank of the features around their mean from "
+        f"{first['centered_rank']:.1f} to {last['centered_rank']:.1f}."
     )
 
 
@@ -168,7 +187,15 @@ def _cost_table(costs: dict[str, TrainingCost]) -> pd.DataFrame:
     )
 
 
-def _parameters_table(parameters: dict[str, object]) -> pd.DataFrame:
+def _study_cost_table(costs: dict[float, StudyCost]) -> pd.DataFrame:
+    rows = []
+    for ratio, cost in sorted(costs.items()):
+        seconds = {TRAINING_TITLES[name]: f"{value:,.0f}" for name, value in cost["seconds"].items()}
+        rows.append({"label ratio": f"{ratio:g}", "draws": cost["seeds"], **seconds})
+    return pd.DataFrame(rows)
+
+
+def _parameters_table(parameters: dict[str, Leaf]) -> pd.DataFrame:
     rows = [(name, "null" if value is None else str(value)) for name, value in parameters.items()]
     return pd.DataFrame(rows, columns=["parameter", "value"])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
@@ -17,6 +17,8 @@ from stages.pipeline.files import write_bytes
 
 _KEPT = 2
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
+
+State = TypeVar("State")
 
 
 class Stateful(Protocol):
@@ -104,7 +106,7 @@ class Checkpointer:
         if distributed.is_main_process():
             for unfinished in self._directory.glob(".*.part"):
                 unfinished.unlink()
-            state = next(filter(None, map(load_state, self._found())), None)
+            state = next(filter(None, map(_intact, self._found())), None)
         state = distributed.broadcast(state)
         if state is None:
             return None
@@ -121,8 +123,27 @@ def save_state(directory: Path, name: str, state: Mapping[str, object]) -> None:
     _write_content(directory, name, _serialized(state))
 
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """Load what `save_state` wrote to the CPU; a damaged file is set aside with a warning, and None is returned."""
+def load_state(directory: Path, name: str, form: type[State]) -> State | None:
+    """Load what `save_state` wrote, to the CPU.
+
+    Args:
+        directory: Directory of the file.
+        name: Name of the state.
+        form: Type of what was saved.
+
+    Returns:
+        The state, or None if there is none; a damaged file is set aside with a warning.
+    """
+    for path in sorted(directory.glob(f"{name}-*.pt")):
+        content: Any = _intact(path)
+        if content is not None:
+            state: State = content
+            return state
+    return None
+
+
+def _intact(path: Path) -> dict[str, Any] | None:
+    """Load a file whose content still has the checksum in its name; set a damaged one aside and return None."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() == path.stem.partition("-")[2]:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

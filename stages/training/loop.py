@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +88,16 @@ class TrainingResult:
 
     history: list[dict[str, float]]
     cost: dict[str, float | str | bool]
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The history as a table."""
+        return pd.DataFrame(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of training."""
+        return float(self.cost["seconds"])
 
 
 def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] = lambda rows: None) -> TrainingResult:
@@ -255,7 +266,7 @@ class _FiniteGuard:
 
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            what = f"the loss is no longer finite at step {first + row} (term {history.names[column]})"
+            what = f"the loss is no longer finite at step {first + row + 1} (term {history.names[column]})"
         elif now and not all(bool(weight.isfinite().all()) for weight in self._weights):
             what = f"the weights are no longer finite after step {step + 1}"
         else:

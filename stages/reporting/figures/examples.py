@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stages.images.views import ViewRecipe, draw_views
-from stages.reporting.figures.style import new_grid
+from stages.reporting.figures.style import new_grid, short_names
 
 _EXAMPLES_PER_CLASS = 8
 _MOST_CLASSES = 30
@@ -23,13 +23,14 @@ def examples_figure(images: NDArray[np.uint8], labels: NDArray[np.int64], classe
     """
     shown = classes[:_MOST_CLASSES]
     figure, grid = new_grid(len(shown), _EXAMPLES_PER_CLASS, 7.6, 0.82 * len(shown))
+    names = short_names(shown)
     for number, row in enumerate(grid):
         members = np.flatnonzero(labels == number)[:_EXAMPLES_PER_CLASS]
         for axes in row:
             axes.set_axis_off()
         for axes, member in zip(row, members, strict=False):
             axes.imshow(images[member])
-        row[0].text(-0.15, 0.5, shown[number], transform=row[0].transAxes, ha="right", va="center", fontsize=11)
+        row[0].text(-0.15, 0.5, names[number], transform=row[0].transAxes, ha="right", va="center", fontsize=11)
     return figure
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from stages.reporting.figures.style import CLASS_MARKERS, class_colours, new_axes, new_grid, new_panels
+from stages.reporting.figures.style import CLASS_MARKERS, class_colours, new_axes, new_grid, new_panels, short_names
 
 # Metrics of a representation by panel: the column of each line and its name in the legend.
 EVOLUTION_CURVES = {
     "Held-out accuracy": {"knn_accuracy": "k-NN", "linear_accuracy": "linear"},
-    "Effective rank of the features": {"effective_rank": "effective rank"},
+    "Effective rank of the features": {"effective_rank": "as they are", "centered_rank": "around their mean"},
     "Alignment (lower is better)": {"alignment": "alignment"},
     "Uniformity (lower is better)": {"uniformity": "uniformity"},
     "Barlow Twins loss": {"invariance": "invariance", "redundancy": "redundancy"},
@@ -177,11 +177,11 @@ def _draw_layout(
 
 def _draw_legend(figure: Figure, axes: Axes, classes: tuple[str, ...]) -> None:
     if len(classes) <= _LEGEND_CLASSES:
-        figure.legend(axes.collections, classes, loc="outside right center", frameon=False)
+        figure.legend(axes.collections, short_names(classes), loc="outside right center", frameon=False)
 
 
 def _limit(layouts: dict[int, NDArray[np.float32]]) -> float:
-    return 1.05 * max(float(np.abs(layout).max()) for layout in layouts.values())
+    return 1.05 * (max(float(np.abs(layout).max()) for layout in layouts.values()) or 1.0)
 
 
 def _epoch_title(epoch: int) -> str:

@@ -1,0 +1,75 @@
+"""Random seeds, and the command that repeats the pipeline with several."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers.waiting import wait_until
+
+from stages.pipeline.seeds import derive_seed
+
+COMMAND = (sys.executable, "-m", "stages.seeds", "2")
+
+
+def test_derived_seeds_differ_in_seed_purpose_and_draw():
+    seeds = {derive_seed(seed, name, draw) for seed in range(20) for name in ("a", "b", "ab") for draw in range(5)}
+    assert len(seeds) == 300
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert derive_seed(3, "probe", 1) == derive_seed(3, "probe", 1)
+
+
+def test_derived_seeds_give_unrelated_streams():
+    first, second = (np.random.default_rng(derive_seed(seed, "label")).normal(size=4000) for seed in (0, 1))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
+
+
+def _kill_once_written(clone, path):
+    """Run the command until a file is there, then kill it and all that it has started."""
+    run = subprocess.Popen(
+        COMMAND,
+        cwd=clone.path,
+        env=clone.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: path.exists() or run.poll() is not None, f"{path.name} being written")
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+@pytest.mark.slow
+def test_seeds_killed_twice_resume_and_repeat_nothing(clone):
+    copy = clone.path / ".scratch/seeds/1"
+    _kill_once_written(clone, copy / "metrics/supervised.json")
+    written = (copy / "metrics/supervised.json").stat().st_mtime_ns
+    _kill_once_written(clone, copy / "metrics/fine_tune.json")
+    assert (copy / "metrics/supervised.json").stat().st_mtime_ns == written, "a finished stage was repeated"
+
+    output = clone(*COMMAND)
+    assert "seed 0: finished before" in output
+    assert not copy.exists()
+    (setting,) = json.loads((clone.path / "metrics/seeds.json").read_text())
+    runs = setting["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    assert runs[0]["hits"] != runs[1]["hits"]
+    assert {int(labels) for labels in runs[1]["study"]} == {6, 30}
+    assert "seed 1: finished before" in clone(*COMMAND)
+
+    assert clone.repro() == {"compare"}
+    page = (clone.path / "plots/comparison.md").read_text()
+    assert "2 whole pipelines with seeds 0, 1" in page
+    assert "other code or on another machine" not in page
+    (clone.path / "metrics/seeds.json").write_text("[]\n")
+
+
+@pytest.mark.slow
+def test_seeds_names_what_is_wrong(clone):
+    assert "1 seed says nothing of others" in clone(sys.executable, "-m", "stages.seeds", "1", fails=True)
+    clone.set_parameter("tsne.perplexity", -1.0)
+    assert "tsne.perplexity is -1" in clone(*COMMAND, fails=True)
