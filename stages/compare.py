@@ -103,9 +103,12 @@ def read_results(params: Params, images: ImageSet) -> Results:
     weights = {"supervised": 1.0, "fine_tune": 1.0, "semi_supervised": params.semi_supervised.cross_entropy_weight}
     runs, classes = find_runs(read_settings(), params.flat(), images), len(images.classes)
     from_random = params.semi_supervised.init == "random"
+
+    # What may mislead, if there is anything.
     sentences = [early_stop_sentence(name, histories[name], classes, weight) for name, weight in weights.items()]
     sentences.append(unlike_sentence(**read_distances()))
     sentences.append(other_result_sentence(params.seed, predictions, runs))
+
     return Results(
         seed=params.seed,
         predictions=predictions,

@@ -110,7 +110,7 @@ def train_all(params: Params, images: ImageSet, ratio: float, draw: int, scratch
     results = {"supervised": alone, "fine_tune": after_probe, "semi_supervised": together}
     return {
         "labels": len(labeled),
-        "hits": {method: torch.from_numpy(correct(predict(model, images, size))) for method, model in models.items()},
+        "hits": {method: torch.tensor(correct(predict(model, images, size))) for method, model in models.items()},
         "seconds": {name: result.seconds for name, result in results.items()},
     }
 

@@ -61,4 +61,5 @@ def clone(finished):
     clone, _ = finished
     yield clone
     clone("git", "checkout", "-q", ".")
+    clone("git", "clean", "-fdq", "metrics", "plots")
     clone("dvc", "checkout", "-q")

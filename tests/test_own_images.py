@@ -11,7 +11,7 @@ from stages.pipeline.params import Dataset, _require_own_place
 
 pytestmark = pytest.mark.slow
 
-INSIDE_OUTPUTS = ("data/images", "data/images/mine", "data/embeddings", "models/pretrain", "plots/tsne/a")
+INSIDE_OUTPUTS = ("data/images", "data/images/mine", "models/pretrain", "plots/tsne/a")
 
 
 def _content(place):
@@ -41,7 +41,7 @@ def own(clone, tmp_path):
 def test_images_inside_outputs_are_refused_and_kept(clone, own, place):
     target = own(place)
     before = _content(target)
-    for command in (("./stage", "download"), ("dvc", "repro", "download", "embed", "tsne")):
+    for command in (("./stage", "download"), ("dvc", "repro", "tsne")):
         output = clone(*command, fails=True)
         assert f"dataset.path is {place}, but {place}/train overlaps" in output
         assert "nothing has been changed" in output
@@ -56,6 +56,15 @@ def test_images_inside_outputs_are_kept_by_experiments_and_collection(clone, own
     clone("dvc", "gc", "-w", "-f")
     clone(sys.executable, "-m", "stages.clean_scratch")
     assert _content(target) == before
+
+
+def test_images_beside_image_set_are_kept_whatever_the_source(clone, own):
+    target = own("data/images")
+    before = _content(target)
+    clone.set_parameter("dataset", {"source": "shapes", "image_size": 16})
+    for command in (("./stage", "download"), ("dvc", "repro", "download")):
+        assert "data/images/test is none of the pipeline's files and would be lost" in clone(*command, fails=True)
+        assert _content(target) == before
 
 
 def test_images_behind_link_to_output_are_refused(clone, own, tmp_path):

@@ -169,7 +169,7 @@ EDITS = {
     "stages/evaluation/representation.py": {"embed"},
     "stages/evaluation/tsne.py": {"tsne"},
     "stages/evaluation/statistics.py": {"compare"},
-    "stages/evaluation/warnings.py": {"supervised", "fine_tune", "semi_supervised", "compare"},
+    "stages/evaluation/warnings.py": {"supervised", "embed", "fine_tune", "semi_supervised", "compare"},
     "stages/reporting/records.py": {"tsne", "compare"},
     "stages/reporting/runs.py": {"compare"},
     "stages/seeds.py": set(),

@@ -27,8 +27,9 @@ def test_derived_seeds_give_unrelated_streams():
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
 
-def _kill_once_written(clone, path):
-    """Run the command until a file is there, then kill it and all that it has started."""
+def _kill_once_recorded(clone, stage):
+    """Run the command until DVC has recorded a stage of the second seed, then kill it and all that it has started."""
+    lock = clone.path / ".scratch/seeds/1/dvc.lock"
     run = subprocess.Popen(
         COMMAND,
         cwd=clone.path,
@@ -37,7 +38,8 @@ def _kill_once_written(clone, path):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until(lambda: path.exists() or run.poll() is not None, f"{path.name} being written")
+    is_recorded = lambda: lock.exists() and f"\n  {stage}:\n" in lock.read_text()  # noqa: E731
+    wait_until(lambda: is_recorded() or run.poll() is not None, f"{stage} being recorded")
     assert run.poll() is None
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
@@ -46,9 +48,9 @@ def _kill_once_written(clone, path):
 @pytest.mark.slow
 def test_seeds_killed_twice_resume_and_repeat_nothing(clone):
     copy = clone.path / ".scratch/seeds/1"
-    _kill_once_written(clone, copy / "metrics/supervised.json")
+    _kill_once_recorded(clone, "supervised")
     written = (copy / "metrics/supervised.json").stat().st_mtime_ns
-    _kill_once_written(clone, copy / "metrics/fine_tune.json")
+    _kill_once_recorded(clone, "probe")
     assert (copy / "metrics/supervised.json").stat().st_mtime_ns == written, "a finished stage was repeated"
 
     output = clone(*COMMAND)

@@ -2,7 +2,7 @@
 
 train.npy, test.npy, unlabeled.npy    (N, H, W, 3) uint8, RGB
 train_labels.npy, test_labels.npy     (N,) int64, indices into the classes
-folds.npy                             (F, M) int64, predefined folds of training images, where the source has them
+folds.npy                             (F, M) int64, predefined folds of training images; (0, 0) where there are none
 dataset.json                          source, classes, sizes, SHA-256 of each file
 """
 
@@ -29,6 +29,9 @@ from stages.pipeline.files import (
     write_json,
 )
 from stages.pipeline.progress import progress
+
+_ARRAYS = ("train", "test", "unlabeled", "train_labels", "test_labels", "folds")
+_FILES = ("dataset.json", *(f"{name}.npy" for name in _ARRAYS))
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class ImageSet:
     @cached_property
     def folds(self) -> NDArray[np.int64] | None:
         """Predefined folds as indices of training images, (F, M), if the source has them."""
-        return self._open("folds", np.int64) if "folds" in self.shapes else None
+        return self._open("folds", np.int64) if self.shapes["folds"][0] else None
 
     def _open(self, name: str, dtype: type[Scalar]) -> NDArray[Scalar]:
         path = self.directory / f"{name}.npy"
@@ -144,7 +147,7 @@ class ImageSetWriter:
 
 @contextmanager
 def create_image_set(directory: str | Path, source: str, classes: Sequence[str]) -> Iterator[ImageSetWriter]:
-    """Create an image set that is complete when the block succeeds and absent when it fails.
+    """Create an image set that is complete when the block succeeds and as it was before when it fails.
 
     Args:
         directory: Directory of the image set.
@@ -154,11 +157,17 @@ def create_image_set(directory: str | Path, source: str, classes: Sequence[str])
     Yields:
         A writer, by which the block writes `train`, `test`, `unlabeled`, `train_labels`, `test_labels` and, where
         there are any, `folds`.
+
+    Raises:
+        UserError: The directory holds something else, which would be lost.
     """
+    _require_no_other_files(Path(directory))
     with atomic_write(directory) as temporary:
         temporary.mkdir()
         writer = ImageSetWriter(temporary)
         yield writer
+        if "folds" not in writer.shapes:
+            writer.add("folds", np.empty((0, 0), np.int64))
         names = sorted(writer.shapes)
         files = {
             f"{name}.npy": {
@@ -168,3 +177,11 @@ def create_image_set(directory: str | Path, source: str, classes: Sequence[str])
             for name in progress(names, title="checksums", unit="file")
         }
         write_json(temporary / "dataset.json", {"source": source, "classes": list(classes), "files": files})
+
+
+def _require_no_other_files(directory: Path) -> None:
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        if path.name not in _FILES:
+            raise UserError(
+                f"{path} is none of the pipeline's files and would be lost: move it out of {directory}, then run again"
+            )

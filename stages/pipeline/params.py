@@ -97,7 +97,7 @@ class Section(BaseModel):
 _UNDECLARED = object()
 _SPLITS = ("train", "test", "unlabeled")
 # What the pipeline, DVC and git write besides outputs.
-_NOT_FOR_IMAGES = (".scratch", ".dvc", ".git", ".venv")
+_NOT_FOR_IMAGES = ("data/images", ".scratch", ".dvc", ".git", ".venv")
 
 
 class Dataset(Section):

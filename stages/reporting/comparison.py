@@ -140,7 +140,7 @@ def comparison_page(results: Results) -> str:
     paragraphs += [
         "## This run",
         f"Top-1 accuracy on {basis}, seed {results.seed}.",
-        accuracy_table(results).to_markdown(index=False),
+        accuracy_table(results.scores).to_markdown(index=False),
         pairs_table(results.differences).to_markdown(index=False),
         CAVEAT,
         *([_bullets(results.warnings)] if results.warnings else []),
@@ -237,15 +237,13 @@ def other_result_sentence(seed: int, predictions: dict[str, pd.DataFrame], runs:
 # This run
 
 
-def accuracy_table(results: Results) -> pd.DataFrame:
-    """Return accuracy, calibration and whole cost of each method as text."""
-    scores, seconds = results.scores, whole_seconds(results)
+def accuracy_table(scores: dict[str, MethodScore]) -> pd.DataFrame:
+    """Return accuracy and calibration of each method as text."""
     return pd.DataFrame(
         {
             "method": [TITLES[method] for method in scores],
             "test accuracy (95 % CI)": [describe(score) for score in scores.values()],
             "expected calibration error": [f"{score['ece']:.1%}" for score in scores.values()],
-            "training, pretraining included (s)": [f"{seconds[method]:,.0f}" for method in scores],
         }
     )
 

@@ -27,6 +27,7 @@ from stages.reporting.comparison import (
     runs_phrase,
     runs_table,
     shown_efficiency,
+    whole_seconds,
 )
 from stages.reporting.pages import jpeg_url, render
 from stages.reporting.records import TITLES, TRAINING_TITLES, StudyCost, TrainingCost
@@ -73,10 +74,11 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
         parameters: Value of each declared parameter by dotted name.
     """
     tables = {
-        "accuracy": accuracy_table(results),
+        "accuracy": accuracy_table(results.scores),
         "pairs": pairs_table(results.differences),
         "labels": labels_table(shown_efficiency(results)),
         "cost": _cost_table(results.costs),
+        "whole_cost": _whole_cost_table(whole_seconds(results)),
         "study_cost": _study_cost_table(results.study_costs),
         "parameters": _parameters_table(parameters),
         "checksums": pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"]),
@@ -185,6 +187,11 @@ def _cost_table(costs: dict[str, TrainingCost]) -> pd.DataFrame:
             "PyTorch": [cost["torch"] for cost in costs.values()],
         }
     )
+
+
+def _whole_cost_table(seconds: dict[str, float]) -> pd.DataFrame:
+    rows = [(TITLES[method], f"{value:,.0f}") for method, value in seconds.items()]
+    return pd.DataFrame(rows, columns=["method", "seconds, pretraining included"])
 
 
 def _study_cost_table(costs: dict[float, StudyCost]) -> pd.DataFrame:

@@ -132,6 +132,7 @@ def _find_images(directories: list[Path], left_out: LeftOut) -> list[Path]:
                 skipped["HEIC, which needs `pip install pillow-heif`"].append(path)
             else:
                 skipped["no image by the ending of the name"].append(path)
+
     if not found:
         reasons = ", ".join(f"{len(paths):,} {why}" for why, paths in skipped.items())
         raise UserError(

@@ -239,6 +239,7 @@ def confusion_figure(predictions: dict[str, pd.DataFrame]) -> Figure:
         ticks = range(0, len(classes), -(-len(classes) // 20))
         names, key = [f"{tick + 1}" for tick in ticks], " (number in alphabetical order)"
     margin = 0.9 + 0.095 * max(map(letter_width, names))
+
     figure, panels = new_panels(len(predictions), side + margin, side + margin)
     for axes, (method, table) in zip(panels, predictions.items(), strict=True):
         sns.heatmap(
