@@ -11,7 +11,8 @@ def _small(directory):
     with create_image_set(directory, "shapes", ("a", "b")) as writer:
         for split in ("train", "test", "unlabeled"):
             writer.create(split, (4, 8, 8, 3))[:] = 7
-            writer.add(f"{split}_labels", np.arange(4) % 2)
+        writer.add("train_labels", np.arange(4) % 2)
+        writer.add("test_labels", np.arange(4) % 2)
 
 
 def test_create_image_set_keeps_old_set_on_failure(tmp_path):
@@ -26,6 +27,15 @@ def test_create_image_set_keeps_old_set_on_failure(tmp_path):
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     assert len(open_images(tmp_path / "images").train) == 4
+
+
+def test_create_image_set_keeps_other_files(tmp_path):
+    _small(tmp_path / "images")
+    (tmp_path / "images" / "cat.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"cat\.jpg is none of the pipeline's files and would be lost"):
+        _small(tmp_path / "images")
+    assert (tmp_path / "images" / "cat.jpg").read_bytes() == b"mine"
+    assert open_images(tmp_path / "images").folds is None
 
 
 def test_open_images_names_damaged_file(tmp_path):
