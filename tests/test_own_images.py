@@ -26,6 +26,8 @@ def own(clone, tmp_path):
 
     def put(place, named=None):
         target = clone.path / place
+        if not target.exists():
+            places.append(target)
         for split in ("train", "test", "unlabeled"):
             shutil.copytree(tmp_path / "images" / split, target / split)
             places.append(target / split)
