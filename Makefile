@@ -27,7 +27,7 @@ check: setup  ## check style, formatting and types
 	$(BIN)/mypy
 
 test: setup  ## run all tests, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup  ## run the tests that need no pipeline run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"

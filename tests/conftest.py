@@ -21,6 +21,14 @@ def pytest_configure(config):
     )
 
 
+# Files that take minutes come first, so that no worker is left with one of them at the end.
+_LONGEST = ("test_resume", "test_end_to_end", "test_reruns", "test_own_images", "test_seeds", "test_processes")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture
 def compiler():
     """Skip the test where no compiler works, and begin without anything compiled before."""
