@@ -94,4 +94,5 @@ def test_require_own_place_compares_resolved_paths(place, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="move your images elsewhere"):
         _require_own_place(dataset, "dvc.yaml")
     _require_own_place(Dataset(source="folder", path="data", image_size=32), "dvc.yaml")
+    _require_own_place(Dataset(source="stl10", path=".", image_size=96), "dvc.yaml")
     _require_own_place(Dataset(source="shapes", image_size=32), "dvc.yaml")

@@ -291,7 +291,7 @@ def declared_inputs(stage: str, pipeline: str | Path = "dvc.yaml") -> list[str]:
 
 
 def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
-    """Refuse images of the user that lie in an output of the pipeline, which replaces it, or that contain one."""
+    """Refuse images of the user that lie in an output of the pipeline, which replaces it, or whose folder holds one."""
     if not dataset.path:
         return
     given = Path(dataset.path)
@@ -302,7 +302,8 @@ def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
     for place in [*outputs, *_NOT_FOR_IMAGES]:
         written = Path(place).resolve()
         for source in sources:
-            if source.resolve().is_relative_to(written) or written.is_relative_to(source.resolve()):
+            holds_output = dataset.source == "folder" and written.is_relative_to(source.resolve())
+            if source.resolve().is_relative_to(written) or holds_output:
                 raise UserError(
                     f"dataset.path is {dataset.path}, but {source} overlaps {place}, which the pipeline replaces: "
                     "move your images elsewhere; nothing has been changed"
