@@ -21,9 +21,8 @@ from stages.training.loop import record_training
 
 def main(params: Params, scratch: Path) -> str:
     images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
-    probe, _ = load_classifier("models/probe.safetensors")
     model, result = train_supervised(
-        probe,
+        load_classifier("models/probe.safetensors").model,
         visible_images(images, labeled, pick_device()),
         "fine_tune",
         view_recipe(params.views.size, params.views.strong),

@@ -25,9 +25,8 @@ def main(params: Params, scratch: Path) -> str:
     labeled = read_array("data/labeled.npy", "label", np.int64)
     sample = read_array("data/unlabeled.npy", "sample", np.int64)
     pool = ImagePool(unlabeled_pool(images.unlabeled, sample, images.train, labeled), device)
-    probe, _ = load_classifier("models/probe.safetensors")
     model, result = train_semi_supervised(
-        probe,
+        load_classifier("models/probe.safetensors").model,
         load_projector("models/pretrain/projector.safetensors"),
         visible_images(images, labeled, device),
         pool,

@@ -41,7 +41,9 @@ def main(params: Params) -> str:
     save_figure(representation_figure(metrics, loss_terms), "plots/representation.png")
 
     evolution = Evolution(layouts, features, metrics.merge(loss_terms, on="epoch", how="left"), correlations)
-    write_text("plots/evolution.html", evolution_page(evolution, images.train[embeddings.images], labels, classes))
+    files = [images.files["train"][image] for image in embeddings.images] if images.files else None
+    page = evolution_page(evolution, images.train[embeddings.images], labels, classes, files)
+    write_text("plots/evolution.html", page)
     return f"{len(layouts)} layouts of {len(labels):,} images: see plots/tsne.png and plots/evolution.html"
 
 

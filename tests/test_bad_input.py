@@ -87,12 +87,12 @@ def test_full_or_readonly_disk_is_reported_and_loses_nothing(clone, room, option
 
 
 def test_clean_scratch_lists_and_removes_leftovers(clone):
-    left = clone.path / ".scratch" / "study@0.2" / "0123456789abcdef"
+    left = clone.path / ".scratch" / "study@1.0" / "0123456789abcdef"
     left.mkdir(parents=True)
     (left / "state").write_bytes(bytes(3 << 20))
     clean = (sys.executable, "-m", "stages.clean_scratch")
-    with (clone.path / ".scratch" / "locks" / "study@0.2").open("a") as lock:
+    with (clone.path / ".scratch" / "locks" / "study@1.0").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert ".scratch/study@0.2 is kept: its stage is still running" in clone(*clean)
-    assert re.fullmatch(r" +3\.0 MiB  \d{4}-\d\d-\d\d \d\d:\d\d  \.scratch/study@0\.2  removed\n", clone(*clean))
+        assert ".scratch/study@1.0 is kept: its stage is still running" in clone(*clean)
+    assert re.fullmatch(r" +3\.0 MiB  \d{4}-\d\d-\d\d \d\d:\d\d  \.scratch/study@1\.0  removed\n", clone(*clean))
     assert clone(*clean) == ""

@@ -22,10 +22,10 @@ def test_checkpoints_rebuild_their_models(tmp_path):
     save_encoder(encoder, tmp_path / "0.safetensors")
     save_encoder(encoder, tmp_path / "12.safetensors")
     save_projector(projector, encoder.width, [16, 8], tmp_path / "projector.safetensors")
-    save_classifier(model, ("a", "b", "<c>"), tmp_path / "model.safetensors")
+    save_classifier(model, ("a", "b", "<c>"), 96, 32, tmp_path / "model.safetensors")
     assert [epoch for epoch, _ in epoch_checkpoints(tmp_path)] == [0, 12]
-    found, classes = load_classifier(tmp_path / "model.safetensors")
-    assert classes == ("a", "b", "<c>")
+    found, *about = load_classifier(tmp_path / "model.safetensors")
+    assert about == [("a", "b", "<c>"), 96, 32]
     for ours, theirs in (
         (encoder, load_encoder(tmp_path / "12.safetensors")),
         (projector, load_projector(tmp_path / "projector.safetensors")),

@@ -85,11 +85,17 @@ def _overlap(one, other):
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
+def _inputs(stage):
+    """Return the dependencies of a stage, with the method whose predictions are made in place of its parameter."""
+    method = yaml.safe_load((ROOT / "params.yaml").read_text())["predict"]["method"]
+    return [dep.replace("${predict.method}", method) for dep in STAGES[stage].get("deps", [])]
+
+
 EDGES = {
     (producer, stage)
     for producer in STAGES
     for stage in STAGES
-    if any(_overlap(dep, out) for dep in STAGES[stage].get("deps", []) for out in _outputs(producer))
+    if any(_overlap(dep, out) for dep in _inputs(stage) for out in _outputs(producer))
 }
 
 

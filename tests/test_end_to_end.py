@@ -31,24 +31,17 @@ def test_results_have_documented_form(finished):
         assert 0 <= low <= row["accuracy"] <= high <= 1
         assert (row["labels"], row["test_images"]) == (6, 20)
         predicted = pd.read_csv(clone.path / f"plots/predictions/{method}.csv")
-        assert list(predicted) == ["actual", "predicted", "confidence"]
+        assert list(predicted) == ["actual", "predicted", "confidence", "file"]
         assert list(predicted["actual"]) == [CLASSES[0]] * 10 + [f"'{CLASSES[1]}"] * 10
         assert (predicted["actual"] == predicted["predicted"]).mean() == pytest.approx(row["accuracy"])
-        for ratio, labels in (("0.2", 6), ("1.0", 30)):
-            study = json.loads((clone.path / f"metrics/study/{ratio}.json").read_text())
-            assert study[method].keys() >= {"accuracy", "std", "seeds", "labels"}
-            assert study[method]["labels"] == labels
-            assert (study[method]["std"], len(study[method]["draws"])) == (None, 1)
-            cost = json.loads((clone.path / f"metrics/cost/study/{ratio}.json").read_text())
-            assert cost["seconds"].keys() == {"supervised", "fine_tune", "semi_supervised"}
+        study = json.loads((clone.path / "metrics/study/1.0.json").read_text())
+        assert study[method].keys() >= {"accuracy", "std", "seeds", "labels"}
+        assert study[method]["labels"] == 30
+        assert (study[method]["std"], len(study[method]["draws"])) == (None, 1)
+    cost = json.loads((clone.path / "metrics/cost/study/1.0.json").read_text())
+    assert cost["seconds"].keys() == {"supervised", "fine_tune", "semi_supervised"}
     assert {p.stem for p in (clone.path / "plots/tsne").glob("*.png")} == {"0", "1", "3"}
     assert "Semi-supervised" in (clone.path / "plots/comparison.md").read_text()
-
-
-def test_report_is_deterministic(clone):
-    before = (clone.path / "plots/report.html").read_bytes()
-    assert clone.repro("--force", "--single-item", "compare") == {"compare"}
-    assert (clone.path / "plots/report.html").read_bytes() == before
 
 
 @needs_browser
@@ -83,15 +76,17 @@ def test_verify_names_every_damaged_and_missing_file(clone):
     clone("dvc", "checkout", "-q", "--force")
 
 
-def test_repro_with_same_seed_gives_same_bytes(clone):
+def test_evaluation_with_same_seed_gives_same_bytes(clone):
+    report = (clone.path / "plots/report.html").read_bytes()
     before = clone.results()
-    assert clone.repro("--force") == ALL_STAGES
-    after = clone.results()
-    assert before.keys() == after.keys()
-    assert [name for name in before if before[name] != after[name]] == []
+    again = ("probe", "study@1.0", "compare", "predict")
+    assert clone.repro("--force", "--single-item", *again) == set(again)
+    assert clone.results() == before
+    assert (clone.path / "plots/report.html").read_bytes() == report
 
 
-def test_held_out_images_reach_only_evaluation(clone):
+def test_run_with_other_test_images_gives_same_bytes_but_evaluation(clone):
+    """The same seed gives the same weights, and held-out images reach only evaluation."""
     before = clone.results()
     poisoned = clone.path.parent / "poisoned"
     shutil.copytree(clone.params()["dataset"]["path"], poisoned)
@@ -109,11 +104,13 @@ def test_held_out_images_reach_only_evaluation(clone):
     evaluation = {
         "data/images/dataset.json",
         "data/images/test.npy",
+        "data/images/files.json",
         "data/images/test_labels.npy",
         "plots/calibration.png",
         "plots/class_accuracy.csv",
         "plots/class_accuracy.png",
         "plots/comparison.md",
+        "plots/confidence.csv",
         "plots/comparison.png",
         "plots/confusion.png",
         "plots/label_efficiency.csv",
@@ -121,7 +118,7 @@ def test_held_out_images_reach_only_evaluation(clone):
         "metrics/compare.json",
         "metrics/embed.json",
         *(f"metrics/{method}.json" for method in METHODS),
-        *(f"metrics/study/{ratio}.json" for ratio in ("0.2", "1.0")),
+        "metrics/study/1.0.json",
         *(f"plots/predictions/{method}.csv" for method in METHODS),
     }
     assert before.keys() == after.keys()

@@ -16,7 +16,7 @@ LOCK = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 STAGES = PIPELINE["stages"]
 COMMANDS = ("clean_scratch", "experiments", "seeds", "verify")
-PACKAGES = ("pipeline", "images", "models", "losses", "training", "methods", "evaluation", "reporting")
+PACKAGES = ("pipeline", "images", "models", "losses", "training", "methods", "evaluation", "reporting", "labeling")
 SOURCES = sorted(path for package in ("stages", "benchmarks") for path in (ROOT / package).rglob("*.py"))
 
 
@@ -35,7 +35,9 @@ def _tracked():
 
 
 def test_stages_are_those_of_the_design():
-    expected = "download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study compare"
+    expected = (
+        "download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study compare predict"
+    )
     assert list(STAGES) == expected.split()
 
 
@@ -154,9 +156,10 @@ CLASSIFY = {"supervised", "probe", "fine_tune", "semi_supervised", "study"}
 EDITS = {
     "stages/pipeline/files.py": set(STAGES),
     "stages/images/sources/folder.py": {"download"},
+    "stages/images/sources/listing.py": {"download", "predict"},
     "stages/images/subsets.py": {"sample", "label", "embed", "semi_supervised", "study"},
-    "stages/images/views.py": {*TRAIN, "embed", "probe", "compare"},
-    "stages/models/encoders.py": {*TRAIN, "embed", "probe"},
+    "stages/images/views.py": {*TRAIN, "embed", "probe", "compare", "predict"},
+    "stages/models/encoders.py": {*TRAIN, "embed", "probe", "predict"},
     "stages/losses/barlow_twins.py": {"pretrain", "semi_supervised", "study"},
     "stages/losses/pseudo_labels.py": {"semi_supervised", "study"},
     "stages/training/loop.py": TRAIN,
@@ -164,13 +167,14 @@ EDITS = {
     "stages/methods/supervised.py": {"supervised", "fine_tune", "study"},
     "stages/methods/linear_probe.py": {"probe", "study"},
     "stages/methods/semi_supervised.py": {"semi_supervised", "study"},
-    "stages/evaluation/accuracy.py": {*CLASSIFY, "compare"},
+    "stages/evaluation/accuracy.py": {*CLASSIFY, "compare", "predict"},
     "stages/evaluation/predictions.py": CLASSIFY,
     "stages/evaluation/representation.py": {"embed"},
     "stages/evaluation/tsne.py": {"tsne"},
     "stages/evaluation/statistics.py": {"compare"},
     "stages/evaluation/warnings.py": {"supervised", "embed", "fine_tune", "semi_supervised", "compare"},
-    "stages/reporting/records.py": {"tsne", "compare"},
+    "stages/reporting/records.py": {"tsne", "compare", "predict"},
+    "stages/labeling/classification.py": {"predict"},
     "stages/reporting/runs.py": {"compare"},
     "stages/seeds.py": set(),
     "stages/reporting/figures/comparison.py": {"compare"},

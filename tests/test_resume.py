@@ -273,7 +273,7 @@ def test_file_lock_names_holder_and_ends_with_it(tmp_path, monkeypatch):
 @pytest.mark.timeout(900)
 def test_stage_resumes_after_kill_and_orphan_exits(tmp_path):
     """One of each; `python tests/helpers/interruptions.py` does it at many random moments."""
-    interruptions = Interruptions(tmp_path, "pretrain")
+    interruptions = Interruptions(tmp_path, "pretrain", 16)
     expected, steps, _ = interruptions.run_uninterrupted("killed")
     for how in ("killed", "orphaned"):
         assert "a state was kept" in interruptions.interrupt(how, None, expected, steps)

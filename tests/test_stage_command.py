@@ -22,6 +22,12 @@ print(sys.executable, sys.argv[1:], os.environ.get("PIPELINE_PROCESS"), os.nice(
 """
 
 
+SETTINGS = """
+import sys
+import yaml
+print(sys.flags.optimize, sys.getfilesystemencoding())
+"""
+
 WAIT = """
 import os, time
 from pathlib import Path
@@ -41,6 +47,7 @@ def clone(tmp_path_factory):
     (environment / "python").symlink_to(sys.executable)
     (clone.path / "stages" / "report.py").write_text(REPORT)
     (clone.path / "stages" / "wait.py").write_text(WAIT)
+    (clone.path / "stages" / "settings.py").write_text(SETTINGS)
     (clone.path / "dvc.yaml").write_text("stages: {report: {cmd: ./stage report}, wait: {cmd: ./stage wait}}\n")
     (clone.path / "dvc.lock").unlink(missing_ok=True)
     clone.commit("begin")
@@ -107,6 +114,20 @@ def test_stage_finds_environment_in_temporary_experiment(clone, tmp_path):
     command = ["dvc", "exp", "run", "--temp", "--force", "report"]
     done = subprocess.run(command, cwd=clone.path, env=environment, capture_output=True, text=True, check=False)
     assert f"{clone.path / '.venv' / 'bin' / 'python'}|[]|" in done.stdout, done.stderr
+
+
+def test_stage_has_settings_of_its_own(clone, tmp_path):
+    (tmp_path / "yaml.py").write_text("raise SystemExit('a module of another project was imported')")
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": "2", "LC_ALL": "de_DE.ISO-8859-1"}
+    done = subprocess.run(
+        ["./stage", "settings"],
+        cwd=clone.path,
+        env=clone.environment | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["0", "utf-8"], done.stderr
 
 
 def test_stage_passes_arguments_on_and_is_executable(clone):

@@ -23,10 +23,12 @@ def predict(model: Classifier, images: ImageSet, size: int) -> pd.DataFrame:
         size: Height and width of the views in pixels.
 
     Returns:
-        One row per test image, in test order; see `predictions_table`.
+        One row per test image, in test order; see `predictions_table`. If images come from files, they are in the
+        column `file`.
     """
     test_images = to_device(images.test, None, next(model.parameters()).device)
-    return predictions_table(extract_features(model, test_images, size), images.test_labels, images.classes)
+    table = predictions_table(extract_features(model, test_images, size), images.test_labels, images.classes)
+    return table.assign(file=images.files["test"]) if images.files else table
 
 
 def predictions_table(logits: NDArray[np.float32], actual: NDArray[np.int64], classes: tuple[str, ...]) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def record_classifier(
     Returns:
         The stage's line of result.
     """
-    save_classifier(model, images.classes, f"models/{method}.safetensors")
+    save_classifier(model, images.classes, images.train.shape[1], size, f"models/{method}.safetensors")
     predictions = predict(model, images, size)
     metrics = score(predictions, labels)
     write_csv(predictions, f"plots/predictions/{method}.csv")

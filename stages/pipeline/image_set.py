@@ -3,7 +3,8 @@
 train.npy, test.npy, unlabeled.npy    (N, H, W, 3) uint8, RGB
 train_labels.npy, test_labels.npy     (N,) int64, indices into the classes
 folds.npy                             (F, M) int64, predefined folds of training images; (0, 0) where there are none
-dataset.json                          source, classes, sizes, SHA-256 of each file
+files.json                            file of each image of a split, relative to the folder that they came from
+dataset.json                          source, classes, sizes, SHA-256 of each array
 """
 
 import json
@@ -23,6 +24,7 @@ from stages.pipeline.files import (
     atomic_write,
     checksum,
     map_array,
+    read_json,
     require,
     require_space,
     write_array,
@@ -31,7 +33,7 @@ from stages.pipeline.files import (
 from stages.pipeline.progress import progress
 
 _ARRAYS = ("train", "test", "unlabeled", "train_labels", "test_labels", "folds")
-_FILES = ("dataset.json", *(f"{name}.npy" for name in _ARRAYS))
+_FILES = ("dataset.json", "files.json", *(f"{name}.npy" for name in _ARRAYS))
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class ImageSet:
         """Predefined folds as indices of training images, (F, M), if the source has them."""
         return self._open("folds", np.int64) if self.shapes["folds"][0] else None
 
+    @cached_property
+    def files(self) -> dict[str, list[str]]:
+        """File of each image of `train`, `test` and `unlabeled`; empty if the source has no files."""
+        return read_json(self.directory / "files.json", "download", dict[str, list[str]])
+
     def _open(self, name: str, dtype: type[Scalar]) -> NDArray[Scalar]:
         path = self.directory / f"{name}.npy"
         try:
@@ -117,11 +124,13 @@ class ImageSetWriter:
     Attributes:
         directory: Directory that the arrays are written to.
         shapes: Shape of each array so far, by name.
+        files: File of each image, by split; filled by sources that read one file an image.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.shapes: dict[str, list[int]] = {}
+        self.files: dict[str, list[str]] = {}
 
     def create(self, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Create `<name>.npy` and return it memory-mapped, to be filled in place; it is never in memory as a whole.
@@ -168,6 +177,7 @@ def create_image_set(directory: str | Path, source: str, classes: Sequence[str])
         yield writer
         if "folds" not in writer.shapes:
             writer.add("folds", np.empty((0, 0), np.int64))
+        write_json(temporary / "files.json", writer.files)
         names = sorted(writer.shapes)
         files = {
             f"{name}.npy": {

@@ -212,6 +212,10 @@ class SemiSupervised(Section):
         return self
 
 
+class Predict(Section):
+    method: Literal["supervised", "probe", "fine_tune", "semi_supervised"]
+
+
 class Study(Section):
     label_ratios: Annotated[list[Ratio], Field(min_length=1)]
     seeds: PositiveInt
@@ -239,6 +243,7 @@ class Params(Section):
     probe: Probe
     fine_tune: Supervised
     semi_supervised: SemiSupervised
+    predict: Predict
     study: Study
 
 

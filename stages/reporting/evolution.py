@@ -36,7 +36,11 @@ class Evolution:
 
 
 def evolution_page(
-    evolution: Evolution, images: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]
+    evolution: Evolution,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    files: list[str] | None = None,
 ) -> str:
     """Return the page as HTML that needs no other file.
 
@@ -45,6 +49,7 @@ def evolution_page(
         images: (N, H, W, 3) images.
         labels: (N,) class numbers.
         classes: Names of the classes.
+        files: File of each image, which is shown; None if they come from no files.
     """
     layouts = np.stack(list(evolution.layouts.values()))
     limit = 1.05 * (float(np.abs(layouts).max()) or 1.0)
@@ -59,6 +64,7 @@ def evolution_page(
         "neighbours": _base64(neighbours.astype("<u4")),
         "labels": labels.tolist(),
         "classes": _classes(classes),
+        "files": files,
         "sprite": {"columns": columns, "rows": -(-len(images) // columns), "tile": tile},
         "curves": _curves(evolution.metrics),
         "correlations": {

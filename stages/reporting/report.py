@@ -7,7 +7,6 @@ from typing import TypedDict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
 from stages.evaluation.accuracy import METHODS, correct, describe, format_interval
@@ -43,11 +42,13 @@ class GalleryImage(TypedDict):
         url: The image as a data URL.
         actual: Name of its class.
         predicted: Class that each method predicts, by the title of the method.
+        file: File of the image; empty if it comes from none.
     """
 
     url: str
     actual: str
     predicted: dict[str, str]
+    file: str
 
 
 class Gallery(TypedDict):
@@ -136,17 +137,18 @@ def galleries(images: ImageSet, predictions: dict[str, pd.DataFrame]) -> list[Ga
     for title, selected in selections:
         numbers = np.flatnonzero(selected)
         shown = numbers[np.argsort(-confidence[numbers], kind="stable")][:_GALLERY_IMAGES]
-        gallery_images = [_gallery_image(images.test[number], int(number), predictions) for number in shown]
+        gallery_images = [_gallery_image(images, int(number), predictions) for number in shown]
         found.append({"title": title, "total": len(numbers), "images": gallery_images})
     return found
 
 
-def _gallery_image(image: NDArray[np.uint8], number: int, predictions: dict[str, pd.DataFrame]) -> GalleryImage:
-    resized = Image.fromarray(image).resize((_GALLERY_PIXELS, _GALLERY_PIXELS), Image.Resampling.LANCZOS)
+def _gallery_image(images: ImageSet, number: int, predictions: dict[str, pd.DataFrame]) -> GalleryImage:
+    resized = Image.fromarray(images.test[number]).resize((_GALLERY_PIXELS, _GALLERY_PIXELS), Image.Resampling.LANCZOS)
     return {
         "url": jpeg_url(resized),
         "actual": str(predictions["semi_supervised"]["actual"][number]),
         "predicted": {TITLES[method]: str(predictions[method]["predicted"][number]) for method in METHODS},
+        "file": images.files["test"][number] if images.files else "",
     }
 
 

@@ -2,12 +2,14 @@
 
 PYTHONPATH=.:tests python tests/helpers/fuzz.py archives 2000
 
-What: archives, images, parameters, arrays, weights. No file may take more than 10 seconds of the processor, nor all of
-them more than 1 GiB of memory.
+What: archives, images, names, parameters, arrays, weights. No file may take more than 10 seconds of the processor, nor
+all of them more than 1 GiB of memory.
 """
 
 import gzip
 import io
+import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -24,12 +26,14 @@ from PIL import Image, PngImagePlugin
 from helpers.archives import stl10_files
 from helpers.structure import ROOT
 from stages.images.sources.decoding import read_image
+from stages.images.sources.folder import read_folder
 from stages.images.sources.stl10 import unpack_stl10
 from stages.models.checkpoints import load_classifier, save_classifier
 from stages.models.device import peak_memory
 from stages.models.encoders import build_classifier
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import read_array
+from stages.pipeline.image_set import open_images
 from stages.pipeline.params import load_params
 
 MOST_SECONDS = 10
@@ -167,6 +171,34 @@ def images(place: Path) -> Callable:
     return run
 
 
+def names(place: Path) -> Callable:
+    """Return a test of folders of images whose classes and files have any names that a file system takes."""
+    stream = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(stream, "PNG")
+    texts = st.text(min_size=1, max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    unbroken = (st.binary(min_size=1, max_size=60) | texts).map(lambda name: name.translate(None, b"/\0"))
+    allowed = unbroken.filter(lambda name: name not in (b"", b".", b"..")).map(os.fsdecode)
+    files = st.lists(st.tuples(allowed, st.sampled_from(["", ".png", ".PNG", ".jpg", ".txt"])), max_size=3)
+
+    @given(classes=st.lists(allowed, min_size=1, max_size=3, unique=True), others=files, test_differs=st.booleans())
+    def run(classes, others, test_differs):
+        root = place / "in"
+        shutil.rmtree(root, ignore_errors=True)
+        directories = [root / "train" / name for name in classes]
+        directories += [root / "test" / name for name in (classes[:1] * 2 if test_differs else classes)]
+        for directory in [*directories, root / "unlabeled"]:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name, ending in [*others, ("a", ".png")]:
+                (directory / f"{name}{ending}").write_bytes(stream.getvalue())
+        _reads_or_refuses(read_folder, root, 8, place / "out")
+        if (place / "out" / "dataset.json").exists():
+            found = open_images(place / "out")
+            assert len(found.files["train"]) == len(found.train)
+            shutil.rmtree(place / "out")
+
+    return run
+
+
 def parameters(place: Path) -> Callable:
     """Return a test of parameter files."""
     whole = (ROOT / "params.yaml").read_bytes()
@@ -196,7 +228,7 @@ def arrays(place: Path) -> Callable:
 def weights(place: Path) -> Callable:
     """Return a test of weights."""
     path = place / "model.safetensors"
-    save_classifier(build_classifier("narrow", "conv3", 2, 0), ("a", "b"), path)
+    save_classifier(build_classifier("narrow", "conv3", 2, 0), ("a", "b"), 32, 16, path)
     whole = path.read_bytes()
 
     @given(changes=edits)

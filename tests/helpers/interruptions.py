@@ -21,8 +21,6 @@ from helpers.structure import ROOT
 from helpers.workspace import tiny_clone
 
 CHANGES = {
-    "views.size": 64,
-    "dataset.image_size": 64,
     "unlabeled.size": 400,
     "pretrain.epochs": 6,
     "pretrain.batch_size": 40,
@@ -37,13 +35,13 @@ STEPS_PER_EPOCH = {"pretrain": 10}
 class Interruptions:
     """A clone in which one stage is interrupted again and again."""
 
-    def __init__(self, place: Path, stage: str) -> None:
-        """Run the pipeline up to `stage` in a clone below the existing directory `place`."""
+    def __init__(self, place: Path, stage: str, size: int) -> None:
+        """Run the pipeline up to `stage`, with images of `size` pixels, in a clone below the directory `place`."""
         self.clone, self.stage = tiny_clone(place, unlabeled=400), stage
         self.record = place / "steps"
         launcher = f"{sys.executable} {ROOT / 'tests' / 'helpers' / 'recorded_steps.py'}"
         self.clone.environment |= {"LAUNCH": launcher, "STEPS": str(self.record)}
-        for key, value in CHANGES.items():
+        for key, value in {**CHANGES, "views.size": size, "dataset.image_size": size}.items():
             self.clone.set_parameter(key, value)
         self.clone.commit("change parameters")
         self.clone("dvc", "repro", stage)
@@ -149,7 +147,7 @@ def main(how: str, stage: str, times: int) -> None:
     """Interrupt a stage at random moments until that many interruptions have hit it."""
     draw = random.Random(f"{how} {stage}")
     with tempfile.TemporaryDirectory() as place:
-        interruptions = Interruptions(Path(place), stage)
+        interruptions = Interruptions(Path(place), stage, 64)
         expected, steps, seconds = interruptions.run_uninterrupted(how)
         done = 0
         while done < times:

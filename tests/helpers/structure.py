@@ -30,14 +30,14 @@ def imported_files(module: str) -> frozenset[str]:
 
 
 def code_dependencies(stage: str) -> set[str]:
-    """Return what a stage has to declare: packages of which it imports every file, and single files."""
+    """Return what a stage has to declare: `pipeline`, packages of which it imports every file, and single files."""
     files = set(imported_files(f"stages.{stage}"))
     packages = sorted(path for path in (ROOT / "stages").rglob("*") if path.is_dir() and path.name != "__pycache__")
     for package in packages:
         name = package.relative_to(ROOT).as_posix()
         members = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
         members = {path for path in members if _has_code(path)}
-        if members and members <= files:
+        if members and (members <= files or name == "stages/pipeline"):
             files = {path for path in files if path not in members} | {name}
     return files
 

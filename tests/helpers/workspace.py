@@ -16,8 +16,8 @@ from helpers.structure import ROOT
 # Class names that a page could take for markup, and a spreadsheet for a formula.
 CLASSES = ("<img src=x onerror=alert(1)>", "=cmd()")
 
-LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare"}
-STUDY = {"study@0.2", "study@1.0"}
+LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict"}
+STUDY = {"study@1.0"}
 ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
 
 

@@ -15,7 +15,8 @@ from stages.pipeline.errors import UserError
 
 _FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
 HEIF_ENDINGS = (".heic", ".heif", ".hif")
-_LARGE_PIXELS, _MAX_PIXELS = 8_000_000, 64_000_000
+# A photograph of 12 megapixels, as a JPEG, is decoded at reduced size.
+_LARGE_PIXELS, _LARGE_PIXELS_ON_DISK, _MAX_PIXELS = 8_000_000, 32_000_000, 64_000_000
 _MAX_STRIPPED_BYTES = 128 << 20
 _ONE_LARGE_IMAGE = Lock()
 # What turns an image upright, by its EXIF orientation.
@@ -78,9 +79,10 @@ def _decode(source: BinaryIO, size: int) -> NDArray[np.uint8]:
         # The header alone is read so far: sizes are checked before anything is decoded, and a JPEG is decoded at
         # reduced size.
         _require_pixels(image, Image.MAX_IMAGE_PIXELS)
-        large = image.width * image.height > _LARGE_PIXELS
+        on_disk = image.width * image.height
         image.draft("RGB", (size, size))
         _require_pixels(image, _MAX_PIXELS)
+        large = image.width * image.height > _LARGE_PIXELS or on_disk > _LARGE_PIXELS_ON_DISK
         with _ONE_LARGE_IMAGE if large else nullcontext():
             return np.asarray(_small_rgb(image, size))
 

@@ -3,24 +3,25 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stages.images.sources.decoding import HEIF_ENDINGS, read_image, readable_endings
+from stages.images.sources.listing import (
+    NAMED_BROKEN,
+    LeftOut,
+    image_files,
+    left_out_sentences,
+    listed,
+    printable,
+    read_chunks,
+)
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import ImageSetWriter, create_image_set
-from stages.pipeline.progress import progress
 
 _CHUNK = 512
-_NAMED_BROKEN, _NAMED_LEFT_OUT = 20, 10
 _BLACK_BELOW = 10
 _SPLITS = "dataset.path needs train/<class>/, test/<class>/ and unlabeled/"
-
-LeftOut = dict[str, list[Path]]
 
 
 def read_folder(path: str | Path, size: int, directory: str | Path, *, skip_broken: bool = False) -> list[str]:
@@ -59,7 +60,7 @@ def read_folder(path: str | Path, size: int, directory: str | Path, *, skip_brok
         causes = [cause for split in broken.values() for cause in split.values()]
         if causes and not skip_broken:
             raise UserError(
-                f"{_listed(causes, _NAMED_BROKEN)}: repair or remove them, or set dataset.skip_broken to true"
+                f"{listed(causes, NAMED_BROKEN)}: repair or remove them, or set dataset.skip_broken to true"
             )
         for split, files in found.items():
             if broken[split]:
@@ -68,22 +69,11 @@ def read_folder(path: str | Path, size: int, directory: str | Path, *, skip_brok
                 _read_all(files, writer, split, size)
             if split != "unlabeled":
                 writer.add(f"{split}_labels", np.array([number for _, number in files], np.int64))
+            writer.files[split] = [printable(file.relative_to(root).as_posix()) for file, _ in files]
         dark = [split for split in found if _is_black(writer.directory / f"{split}.npy")]
 
-    notes = [f"{len(paths):,} left out, {why}: {_listed(paths, _NAMED_LEFT_OUT)}" for why, paths in left_out.items()]
-    notes += [f"{len(causes):,} left out: {_listed(causes, _NAMED_LEFT_OUT)}"] if causes else []
+    notes = left_out_sentences(left_out, causes)
     return notes + [f"all images of {split} are nearly black: check how their values are stored" for split in dark]
-
-
-def _listed(entries: Sequence[Path | str], most: int) -> str:
-    """Return the first entries, and the number of the others."""
-    more = f" and {len(entries) - most:,} more" if len(entries) > most else ""
-    return "; ".join(_shown(str(entry)) for entry in entries[:most]) + more
-
-
-def _shown(text: str) -> str:
-    """Return a text that can be printed although a file name in it is not UTF-8."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _find_classes(split: Path, left_out: LeftOut) -> dict[str, list[Path]]:
@@ -118,52 +108,22 @@ def _find_images(directories: list[Path], left_out: LeftOut) -> list[Path]:
         directories: Directories to search.
         left_out: Files that are left out, by reason; this function adds to it.
     """
-    found: list[Path] = []
     skipped: LeftOut = defaultdict(list)
-    endings = readable_endings()
+    found: list[Path] = []
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"{directory} is not there: {_SPLITS}")
-        for path in _files_below(directory, skipped, set()):
-            ending = path.suffix.lower()
-            if ending in endings:
-                found.append(path)
-            elif ending in HEIF_ENDINGS:
-                skipped["HEIC, which needs `pip install pillow-heif`"].append(path)
-            else:
-                skipped["no image by the ending of the name"].append(path)
+        found += image_files(directory, skipped)
 
     if not found:
         reasons = ", ".join(f"{len(paths):,} {why}" for why, paths in skipped.items())
         raise UserError(
-            f"{_shown(str(directories[0]))} holds no images that can be read{f' ({reasons})' if reasons else ''}: "
+            f"{printable(str(directories[0]))} holds no images that can be read{f' ({reasons})' if reasons else ''}: "
             "add some, or remove the directory if it is a class"
         )
     for why, paths in skipped.items():
         left_out[why] += paths
     return sorted(found)
-
-
-def _files_below(directory: Path, skipped: LeftOut, visited: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the files below a directory that are not hidden; a linked directory is followed once."""
-    status = directory.stat()
-    if (status.st_dev, status.st_ino) in visited:
-        return
-    visited.add((status.st_dev, status.st_ino))
-    try:
-        children = sorted(directory.iterdir())
-    except PermissionError:
-        skipped["folders that may not be read"].append(directory)
-        return
-    for path in children:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _files_below(path, skipped, visited)
-        elif path.is_file():
-            yield path
-        else:
-            skipped["links that lead nowhere, or no files"].append(path)
 
 
 def _flat(found: dict[str, list[Path]], classes: tuple[str, ...]) -> list[tuple[Path, int]]:
@@ -180,28 +140,14 @@ def _require_all_classes(files: list[tuple[Path, int]], classes: tuple[str, ...]
 
 
 def _read_all(files: list[tuple[Path, int]], writer: ImageSetWriter, split: str, size: int) -> dict[Path, str]:
-    """Read image files into the array of a split, a chunk at a time, by as many threads as there are cores.
-
-    Returns:
-        Why a file cannot be read, for each that cannot.
-    """
+    """Read image files into the array of a split, and return why a file cannot be read, for each that cannot."""
     broken: dict[Path, str] = {}
-
-    def read(path: Path) -> NDArray[np.uint8]:
-        try:
-            return read_image(path, size)
-        except UserError as error:
-            broken[path] = str(error)
-            return np.zeros((size, size, 3), np.uint8)
-
-    array = writer.create(split, (len(files), size, size, 3))
-    bar = progress(title=f"read {split}", unit="img", total=len(files))
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _CHUNK):
-            chunk = [file for file, _ in files[start : start + _CHUNK]]
-            array[start : start + len(chunk)] = list(pool.map(read, chunk))
-            bar.update(len(chunk))
-    return {path: broken[path] for path, _ in files if path in broken}
+    array, position = writer.create(split, (len(files), size, size, 3)), 0
+    for chunk in read_chunks([file for file, _ in files], size, f"read {split}"):
+        array[position : position + len(chunk.files)] = chunk.images
+        position += len(chunk.files)
+        broken |= chunk.broken
+    return broken
 
 
 def _is_black(path: Path) -> bool:

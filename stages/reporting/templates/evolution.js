@@ -98,7 +98,7 @@ function hover(event) {
   canvas.style.cursor = image === null ? "" : "pointer";
   if (image === null) return void (box.style.display = "none");
   const caption = document.createElement("div");
-  caption.textContent = `${className(image)} (image ${image})`;
+  caption.textContent = `${className(image)} (${imageName(image)})`;
   box.replaceChildren(tile(image, 96 / content.sprite.tile), caption);
   box.style.display = "block";
   box.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.offsetWidth - 8))}px`;
@@ -191,6 +191,7 @@ function tile(image, scale = 1) {
 }
 
 const className = (image) => content.classes[content.labels[image]].name;
+const imageName = (image) => content.files ? content.files[image] : `image ${image}`;
 const sameClass = (image, other) => content.labels[image] === content.labels[other];
 function neighboursOf(image) {
   const start = (current * images + image) * neighbourCount;
@@ -201,13 +202,14 @@ function showChosen() {
   if (chosen === null) return;
   const same = neighboursOf(chosen).filter((image) => sameClass(image, chosen)).length;
   byId("chosen-title").textContent =
-    `Nearest neighbours of image ${chosen} (${className(chosen)}), ${epochNames[current]}: ` +
+    `Nearest neighbours of ${imageName(chosen)} (${className(chosen)}), ${epochNames[current]}: ` +
     `${same} of ${neighbourCount} of the same class`;
   byId("chosen").replaceChildren(...[chosen, ...neighboursOf(chosen)].map((image, place) => {
     const figure = document.createElement("figure"), caption = document.createElement("figcaption");
     const thumbnail = tile(image, 64 / content.sprite.tile);
     thumbnail.classList.add(sameClass(image, chosen) ? "same" : "other");
     caption.textContent = place ? className(image) : `chosen: ${className(image)}`;
+    figure.title = imageName(image);
     figure.append(thumbnail, caption);
     return figure;
   }));
