@@ -6,12 +6,16 @@ The first seed is that of params.yaml and is run in place. Each of the others is
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from contextlib import chdir
 from pathlib import Path
 
+import yaml
 from dvc.cli import main as dvc
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.strictyaml import YAMLValidationError, validate
 
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import atomic_write, write_json, write_text
@@ -88,6 +92,7 @@ def run_seed(params: Params, seed: int) -> PipelineRun:
     project = Path() if seed == params.seed else COPIES / str(seed)
     if seed != params.seed:
         copy_project(params, seed, project)
+        repair_records(project)
     with chdir(project):
         reproduce(seed, *STAGES)
         return read_run(seed, params.study.label_ratios)
@@ -101,6 +106,35 @@ def reproduce(seed: int, *stages: str) -> None:
     """
     if dvc(["repro", *stages]):
         raise UserError(f"the pipeline with seed {seed} stopped in {Path.cwd()}: mend what it says, then run again")
+
+
+def repair_records(project: Path) -> None:
+    """Repair what a kill breaks if it meets DVC writing its records, which DVC does in place.
+
+    Of a `dvc.lock` that ends too early, the stages that are whole are kept. What DVC notes of running stages is
+    removed: no process but this one works in a copy.
+    """
+    (project / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    lock = project / "dvc.lock"
+    if not lock.exists():
+        return
+    text = lock.read_text(encoding="utf-8", errors="replace")
+    starts = [match.start() for match in re.finditer(r"^  \S.*:$", text, re.MULTILINE)]
+    while starts and not is_lock(text):
+        text = text[: starts.pop()]
+    if is_lock(text):
+        write_text(lock, text)
+    else:
+        lock.unlink()
+
+
+def is_lock(text: str) -> bool:
+    """Return whether DVC can read a text as `dvc.lock`."""
+    try:
+        validate(yaml.safe_load(text), COMPILED_LOCKFILE_SCHEMA)
+    except (yaml.YAMLError, YAMLValidationError):
+        return False
+    return True
 
 
 def copy_project(params: Params, seed: int, project: Path) -> None:

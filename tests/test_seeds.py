@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
+from helpers.structure import ROOT
 from helpers.waiting import wait_until
 
 from stages.pipeline.seeds import derive_seed
+from stages.seeds import is_lock, repair_records
 
 COMMAND = (sys.executable, "-m", "stages.seeds", "2")
 
@@ -25,6 +28,25 @@ def test_derived_seeds_differ_in_seed_purpose_and_draw():
 def test_derived_seeds_give_unrelated_streams():
     first, second = (np.random.default_rng(derive_seed(seed, "label")).normal(size=4000) for seed in (0, 1))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
+
+
+def test_repair_records_keeps_whole_stages(tmp_path):
+    """DVC writes dvc.lock and rwlock in place, and a kill may end that anywhere."""
+    whole = (ROOT / "dvc.lock").read_text()
+    assert is_lock(whole)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    lock, rwlock = tmp_path / "dvc.lock", tmp_path / ".dvc/tmp/rwlock"
+    stages = list(yaml.safe_load(whole)["stages"])
+    for end in [0, 5, 20, 40, *range(100, len(whole), 997), len(whole)]:
+        lock.write_text(whole[:end])
+        rwlock.write_text("")
+        repair_records(tmp_path)
+        assert not rwlock.exists()
+        kept = list(yaml.safe_load(lock.read_text())["stages"] or {}) if lock.exists() else []
+        begun = [name for name in stages if f"\n  {name}:\n" in whole[:end]]
+        assert kept == stages[: len(kept)]
+        assert len(begun) - 1 <= len(kept) <= len(begun)
+    repair_records(tmp_path / "nowhere")
 
 
 def _kill_once_recorded(clone, stage):

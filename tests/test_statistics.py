@@ -44,9 +44,14 @@ def test_score_counts_correct_predictions():
     found = score(predictions, 6)
     assert found.keys() == {"accuracy", "ci95", "labels", "test_images"}
     assert (found["accuracy"], found["labels"], found["test_images"]) == (0.75, 6, 4)
-    interval = binomtest(3, 4).proportion_ci(0.95, "wilson")
-    assert found["ci95"] == pytest.approx([interval.low, interval.high], abs=1e-6)
+    assert found["ci95"] == pytest.approx(wilson_interval(3, 4), abs=1e-6)
     assert method_score(predictions, 6).items() >= found.items()
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (3, 4), (0, 50), (50, 50), (1853, 2000)])
+def test_wilson_interval_equals_scipy(successes, trials):
+    interval = binomtest(successes, trials).proportion_ci(0.95, "wilson")
+    assert wilson_interval(successes, trials) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.5, 200), (0.8, 500), (0.95, 2000)])
