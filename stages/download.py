@@ -23,7 +23,13 @@ def main(params: Params) -> str:
         make_shapes(IMAGES, dataset.image_size, np.random.default_rng(derive_seed(params.seed, "download")))
     elif dataset.source == "folder":
         assert dataset.path, "the check of the parameters refuses a folder without a path"
-        notes = read_folder(dataset.path, dataset.image_size, IMAGES, skip_broken=dataset.skip_broken)
+        notes = read_folder(
+            dataset.path,
+            dataset.image_size,
+            IMAGES,
+            test_share=dataset.test_share,
+            skip_broken=dataset.skip_broken,
+        )
     else:
         unpack_stl10(find_archive(dataset.path, dataset.url, dataset.md5, SCRATCH), IMAGES)
         shutil.rmtree(SCRATCH, ignore_errors=True)

@@ -43,6 +43,7 @@ def main(params: Params) -> str:
     table = classify_images(classifier, images.unlabeled, pick_device())
     if images.files:
         table.insert(0, "file", images.files["unlabeled"])
+        table = table[~table["file"].isin(images.files["train"])]
     else:
         table.insert(0, "image", np.arange(len(table)))
     write_csv(table, "data/predictions.csv")

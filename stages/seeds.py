@@ -163,7 +163,7 @@ def copy_project(params: Params, seed: int, project: Path) -> None:
             with atomic_write(project / "data/images") as temporary:
                 shutil.copytree("data/images", temporary)
         with chdir(project):
-            if dvc(["commit", "--force", "--quiet", "download"]):
+            if dvc(["repro", "--quiet", "scan"]) or dvc(["commit", "--force", "--quiet", "download"]):
                 raise UserError(f"the images could not be recorded in {project}: remove it, then run again")
 
 

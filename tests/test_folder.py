@@ -291,10 +291,8 @@ def test_read_folder_of_heic_alone_names_the_reason(folder, tmp_path):
 
 
 def _break(folder, what):
-    if what == "no split":
-        (folder / "test").rename(folder / "exam")
-    elif what == "no unlabelled":
-        (folder / "unlabeled").rename(folder / "more")
+    if what == "no labels":
+        (folder / "train").rename(folder / "exam")
     elif what == "empty class":
         (folder / "train" / "owl").mkdir()
     elif what == "unknown class":
@@ -312,10 +310,9 @@ def _break(folder, what):
 @pytest.mark.parametrize(
     ("what", "complaint"),
     [
-        ("no split", r"test is not there.*needs train/<class>/, test/<class>/ and unlabeled/"),
-        ("no unlabelled", "unlabeled is not there"),
+        ("no labels", r"train is not there.*needs labels\.csv, or train/<class>/"),
         ("empty class", "owl holds no images"),
-        ("unknown class", "class 'owl' has no images in .*train"),
+        ("unknown class", r"owl/o\.png: class 'owl' has test images, but no others"),
         ("one class", "holds 1 class directories"),
         ("broken image", r"dog/1\.png cannot be read as an image"),
         ("text", r"cat/9\.jpg cannot be read as an image"),
@@ -333,3 +330,119 @@ def test_read_image_refuses_absurd_size(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     with pytest.raises(UserError, match=r"bomb\.png cannot be read"):
         read_image(tmp_path / "bomb.png", 8)
+
+
+# Labels in a table, and splits that are not there.
+
+
+@pytest.fixture
+def labeled(tmp_path):
+    """A folder of 40 images without classes, and a function that writes its labels."""
+    root = tmp_path / "photos"
+    for number in range(40):
+        path = root / f"{'ab'[number % 2]}" / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (number * 6, 0, 0)).save(path)
+
+    def write(*rows, header="picture,class,split", encoding="utf-8"):
+        (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
+        return root
+
+    return write
+
+
+ROWS = ("a/00.png,cat,", "a/02.png,cat,train", "b/01.png,dog,", "./b/03.png,dog,TEST", "a/04.png,cat,test")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_read_folder_takes_labels_from_table(labeled, tmp_path, delimiter):
+    rows = [row.replace(",", delimiter) for row in (*ROWS, "a/06.png,,")]
+    root = labeled(*rows, header=delimiter.join(("picture", "class", "split")), encoding="utf-8-sig")
+    assert read_folder(root, 8, tmp_path / "images") == []
+    images = open_images(tmp_path / "images")
+    assert images.classes == ("cat", "dog")
+    assert images.files["train"] == ["a/00.png", "a/02.png", "b/01.png"]
+    assert images.train_labels.tolist() == [0, 0, 1]
+    assert images.files["test"] == ["a/04.png", "b/03.png"]
+    assert len(images.unlabeled) == 38
+    assert not {"a/04.png", "b/03.png"} & set(images.files["unlabeled"])
+    assert images.train[1, 0, 0, 0] == 12
+
+
+def test_read_folder_takes_corrected_predictions_as_labels(labeled, tmp_path):
+    rows = ("a/00.png,'=cat,0.9", "a/04.png,'=cat,0.9", "b/01.png,''tis,0.5", "b/03.png,''tis,0.5")
+    read_folder(labeled(*rows, header="file,class,confidence"), 8, tmp_path / "images")
+    assert open_images(tmp_path / "images").classes == ("'tis", "=cat")
+
+
+def test_read_folder_adds_table_to_directories(folder, tmp_path):
+    (folder / "labels.csv").write_text("picture,class\nunlabeled/deep/er/x.jpg,owl\n")
+    Image.new("RGB", (9, 9)).save(folder / "unlabeled" / "y.png")
+    read_folder(folder, 8, tmp_path / "images")
+    images = open_images(tmp_path / "images")
+    assert images.classes == ("cat", "dog", "owl")
+    assert images.files["train"][-1] == "unlabeled/deep/er/x.jpg"
+    assert images.files["unlabeled"] == ["unlabeled/deep/er/x.jpg", "unlabeled/y.png"]
+    (folder / "labels.csv").write_text("picture,class\ntrain/cat/0.png,dog\n")
+    with pytest.raises(UserError, match=r"labels\.csv, row 2: there is no unlabelled image 'train/cat/0\.png'"):
+        read_folder(folder, 8, tmp_path / "images")
+
+
+def test_read_folder_draws_test_images_that_stay_the_same(labeled, tmp_path):
+    rows = [f"{'ab'[number % 2]}/{number:02}.png,{'cat' if number < 20 else 'dog'}" for number in range(40)]
+    notes = {}
+    tested = {}
+    for count in (30, 40):
+        root = labeled(*rows[:count], header="picture,class")
+        notes[count] = read_folder(root, 8, tmp_path / "images", test_share=0.3)
+        images = open_images(tmp_path / "images")
+        tested[count] = set(images.files["test"])
+        assert set(images.test_labels) == set(images.train_labels) == {0, 1}
+        assert not tested[count] & set(images.files["train"])
+    assert tested[30] < tested[40]
+    assert 6 <= len(tested[40]) <= 18
+    assert notes[30] == [
+        f"{len(tested[30])} of 30 labelled images were drawn for testing, by their names, since there is no test split"
+    ]
+    assert len(open_images(tmp_path / "images").unlabeled) == 40 - len(tested[40])
+
+
+def test_read_folder_needs_neither_test_nor_unlabelled_directory(folder, tmp_path):
+    shutil.rmtree(folder / "unlabeled")
+    shutil.rmtree(folder / "test")
+    assert len(read_folder(folder, 8, tmp_path / "images")) == 2
+    images = open_images(tmp_path / "images")
+    assert len(images.train) + len(images.test) == 6
+    assert np.array_equal(images.unlabeled, images.train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (("a/00.png,cat,", "a/99.png,dog,"), r"labels\.csv, row 3: there is no unlabelled image 'a/99\.png' in"),
+        ((*ROWS, "a/00.png,dog,"), "row 7: 'a/00.png' has 'dog' , but row 2 says 'cat' : remove one"),
+        ((*ROWS, "a/00.png,cat,test"), "row 7: .* remove one"),
+        ((*ROWS, "a/06.png,cat,exam"), "row 7: split is 'exam': it must be train, test or empty"),
+        ((*ROWS, "a/06.png,cat,,more"), "row 7: it has more cells than there are columns"),
+        (('a/00.png,"cat,', "b/01.png,dog,"), "row 3: unexpected end of data"),
+        (("a/00.png,cat,", "a/02.png,cat,"), "has labels of 1 classes: at least two are needed"),
+        (("a/00.png,cat,", "a/02.png,dog,"), "class 'cat' has a single labelled image, .*00.png: label another one"),
+        (("a/00.png,cat,", "a/02.png,dog,test"), "02.png: class 'dog' has test images, but no others"),
+        ((), "has labels of 0 classes"),
+    ],
+)
+def test_labels_table_names_row_at_fault(labeled, tmp_path, rows, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        read_folder(labeled(*rows), 8, tmp_path / "images")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "images").exists()
+
+
+def test_labels_table_names_columns_and_encoding(labeled, tmp_path):
+    for header in ("image,label", "picture", ""):
+        with pytest.raises(UserError, match=r"row 1: its columns are .*, but picture and class are needed"):
+            read_folder(labeled(*ROWS, header=header), 8, tmp_path / "images")
+    with pytest.raises(UserError, match="row 3: it is not in UTF-8"):
+        read_folder(labeled("a/00.png,cat,", "b/01.png,käfer,", encoding="latin-1"), 8, tmp_path / "images")
+    with pytest.raises(UserError, match="row 1: it is not in UTF-8"):
+        read_folder(labeled(*ROWS, encoding="utf-16"), 8, tmp_path / "images")

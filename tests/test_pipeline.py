@@ -35,10 +35,8 @@ def _tracked():
 
 
 def test_stages_are_those_of_the_design():
-    expected = (
-        "download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study compare predict"
-    )
-    assert list(STAGES) == expected.split()
+    expected = "scan download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study"
+    assert list(STAGES) == [*expected.split(), "compare", "predict"]
 
 
 def test_dvc_yaml_is_read_in_one_sitting():
@@ -157,6 +155,7 @@ EDITS = {
     "stages/pipeline/files.py": set(STAGES),
     "stages/images/sources/folder.py": {"download"},
     "stages/images/sources/listing.py": {"download", "predict"},
+    "stages/images/sources/walk.py": {"scan", "download", "predict"},
     "stages/images/subsets.py": {"sample", "label", "embed", "semi_supervised", "study"},
     "stages/images/views.py": {*TRAIN, "embed", "probe", "compare", "predict"},
     "stages/models/encoders.py": {*TRAIN, "embed", "probe", "predict"},

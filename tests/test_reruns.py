@@ -1,6 +1,7 @@
 """The whole pipeline in a temporary clone, on the smallest preset: what a change reruns, and what it leaves alone."""
 
 import json
+import shutil
 
 import pytest
 from helpers.workspace import ALL_STAGES, LABEL_READERS, STUDY, Clone, stages_run
@@ -45,6 +46,36 @@ def test_linear_probe_code_reruns_probe_study_and_dependents(clone):
 
 def test_study_ratio_added_runs_only_itself(clone):
     assert stages_run(clone("dvc", "exp", "run", "-S", "study.label_ratios=[0.5,1.0]")) == {"study@0.5", "compare"}
+
+
+def test_changed_folder_reruns_stages_that_read_it(clone, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(clone.params()["dataset"]["path"], images)
+    clone.set_parameter("dataset.path", str(images))
+    assert clone.repro("download") == {"download"}
+    assert _changed(clone) == {"compare"}  # The report states the path.
+
+    # Labels for two images that had none: pretraining is not concerned.
+    rows = ["unlabeled/0.png", "unlabeled/1.png"]
+    (images / "labels.csv").write_text("\n".join(["picture,class", *(f"{row},owl" for row in rows)]))
+    assert clone.repro("download") == {"download"}
+    assert _changed(clone) == ALL_STAGES - {"download", "sample", "pretrain"}
+
+    shutil.copy(images / "unlabeled" / "0.png", images / "unlabeled" / "more.png")
+    assert clone.repro("download") == {"download"}
+    assert _changed(clone) == ALL_STAGES - {"download"}
+
+    # Neither what is not an image nor a hidden file changes the image set.
+    (images / "unlabeled" / ".hidden.png").touch()
+    assert clone.repro("download") == set()
+    (images / "unlabeled" / "notes.txt").touch()
+    assert clone.repro("download") == {"download"}
+    assert clone.repro("download") == set()
+
+
+def _changed(clone):
+    """Return the stages whose inputs have changed."""
+    return set(json.loads(clone("dvc", "status", "--json"))) - {"scan"}
 
 
 def test_launcher_reruns_no_stage(clone):

@@ -114,6 +114,11 @@ def _escape_formula(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith((*_FORMULA_STARTS, "'")) else cell
 
 
+def unescape_formula(cell: str) -> str:
+    """Return the text of a cell that `write_csv` may have escaped."""
+    return cell[1:] if cell.startswith(tuple(f"'{start}" for start in (*_FORMULA_STARTS, "'"))) else cell
+
+
 def write_array(path: str | Path, array: NDArray[np.generic]) -> None:
     """Write `array` as .npy atomically."""
     content = io.BytesIO()

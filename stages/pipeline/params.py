@@ -106,12 +106,13 @@ class Dataset(Section):
     url: str | None = None
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
     image_size: Pixels
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     skip_broken: bool = False
 
     @model_validator(mode="after")
     def _matches_source(self) -> Self:
         if self.source == "folder" and not self.path:
-            raise ValueError("path is needed with source folder: the directory that holds train/, test/ and unlabeled/")
+            raise ValueError("path is needed with source folder: the directory that holds train/ or labels.csv")
         if self.source != "stl10" and (self.url or self.md5):
             raise ValueError("url and md5 are for source stl10 only: set them to null")
         if self.source == "stl10" and self.image_size != 96:
@@ -300,7 +301,8 @@ def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
     if not dataset.path:
         return
     given = Path(dataset.path)
-    sources = [given / split for split in _SPLITS] if dataset.source == "folder" else [given]
+    in_splits = dataset.source == "folder" and not (given / "labels.csv").exists()
+    sources = [given / split for split in _SPLITS] if in_splits else [given]
     stages = read_yaml(pipeline).get("stages", {}).values()
     entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
     outputs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

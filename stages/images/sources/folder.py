@@ -1,5 +1,9 @@
-"""Images of one's own: `train/<class>/*`, `test/<class>/*` and `unlabeled/**`, of any size and mode."""
+"""Images of one's own, of any size and mode.
 
+They lie in `train/<class>/*`, `test/<class>/*` and `unlabeled/**`, or anywhere in a folder with `labels.csv`.
+"""
+
+import hashlib
 import os
 import unicodedata
 from collections import defaultdict
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.images.sources.labels import LABELS, read_labels
 from stages.images.sources.listing import (
     NAMED_BROKEN,
     LeftOut,
@@ -21,43 +26,45 @@ from stages.pipeline.image_set import ImageSetWriter, create_image_set
 
 _CHUNK = 512
 _BLACK_BELOW = 10
-_SPLITS = "dataset.path needs train/<class>/, test/<class>/ and unlabeled/"
+_LAYOUT = f"dataset.path needs {LABELS}, or train/<class>/ and perhaps test/<class>/ and unlabeled/"
+
+ClassFiles = dict[str, list[Path]]
+Splits = dict[str, list[tuple[Path, int]]]
 
 
-def read_folder(path: str | Path, size: int, directory: str | Path, *, skip_broken: bool = False) -> list[str]:
+def read_folder(
+    path: str | Path, size: int, directory: str | Path, *, test_share: float = 0.2, skip_broken: bool = False
+) -> list[str]:
     """Create an image set from a folder of images.
 
     Every image is turned upright, laid on white where it is transparent, cropped to its central square and resized.
     Linked folders are followed once, hidden files and folders are ignored.
 
+    Without test images, some of the labelled images are drawn for testing, by their names. Images that a table labels
+    for training stay among the unlabelled ones, so that pretraining does not change with every label. Without
+    unlabelled images, the training images stand in for them.
+
     Args:
-        path: Folder that holds `train/<class>/`, `test/<class>/` and `unlabeled/`.
+        path: Folder that holds `train/<class>/` and perhaps `test/<class>/` and `unlabeled/`; or `labels.csv` and, at
+            any depth, the images.
         size: Height and width of the images in the image set in pixels.
         directory: Directory of the image set.
+        test_share: Share of the labelled images of each class, in 0..1, that is drawn for testing.
         skip_broken: Whether to leave out images that cannot be read.
 
     Returns:
-        Sentences about what was left out, or looks wrong.
+        Sentences about what was drawn or left out, or looks wrong.
 
     Raises:
-        UserError: A split is missing, a class has no images, a test class does not occur in training, or images are
-            broken; all of those are found before the line is made.
+        UserError: There are no labels, a class has no images, a test class does not occur in training, the table of
+            labels is wrong (see `read_labels`), or images are broken; all of those are found before the line is made.
     """
     root, left_out = Path(path), defaultdict[str, list[Path]](list)
-    train, test = _find_classes(root / "train", left_out), _find_classes(root / "test", left_out)
-    classes = tuple(train)
-    unknown = sorted(set(test) - set(train))
-    if unknown:
-        raise UserError(f"{root / 'test' / unknown[0]}: class {unknown[0]!r} has no images in {root / 'train'}")
-    found = {
-        "train": _flat(train, classes),
-        "test": _flat(test, classes),
-        "unlabeled": [(file, 0) for file in _find_images([root / "unlabeled"], left_out)],
-    }
+    classes, found, notes = _find_splits(root, test_share, left_out)
 
     with create_image_set(directory, "folder", classes) as writer:
         broken = {split: _read_all(files, writer, split, size) for split, files in found.items()}
-        causes = [cause for split in broken.values() for cause in split.values()]
+        causes = list(dict.fromkeys(cause for split in broken.values() for cause in split.values()))
         if causes and not skip_broken:
             raise UserError(
                 f"{listed(causes, NAMED_BROKEN)}: repair or remove them, or set dataset.skip_broken to true"
@@ -72,8 +79,92 @@ def read_folder(path: str | Path, size: int, directory: str | Path, *, skip_brok
             writer.files[split] = [printable(file.relative_to(root).as_posix()) for file, _ in files]
         dark = [split for split in found if _is_black(writer.directory / f"{split}.npy")]
 
-    notes = left_out_sentences(left_out, causes)
+    notes += left_out_sentences(left_out, causes)
     return notes + [f"all images of {split} are nearly black: check how their values are stored" for split in dark]
+
+
+def _find_splits(root: Path, test_share: float, left_out: LeftOut) -> tuple[tuple[str, ...], Splits, list[str]]:
+    """Return the classes, the files of each split with their class numbers, and what to say of the splits."""
+    train, test, unlabeled = _find_files(root, left_out)
+    names = {*train, *test}
+    if len(names) < 2:
+        raise UserError(f"{printable(str(root))} has labels of {len(names)} classes: at least two are needed")
+
+    notes = []
+    if not test:
+        train, test = _draw_test(train, root, test_share)
+        counts = [sum(map(len, split.values())) for split in (train, test)]
+        notes.append(
+            f"{counts[1]:,} of {sum(counts):,} labelled images were drawn for testing, by their names, since there is "
+            "no test split"
+        )
+    unknown = sorted(set(test) - set(train))
+    if unknown:
+        raise UserError(f"{printable(str(test[unknown[0]][0]))}: class {unknown[0]!r} has test images, but no others")
+    tested = {file for files in test.values() for file in files}
+    unlabeled = [file for file in unlabeled if file not in tested]
+    if not unlabeled:
+        unlabeled = [file for files in train.values() for file in files]
+        notes.append("there are no unlabelled images: the training images are used as such, too")
+
+    classes = tuple(sorted(train))
+    found = {
+        "train": _flat(train, classes),
+        "test": _flat(test, classes),
+        "unlabeled": [(file, 0) for file in unlabeled],
+    }
+    return classes, found, notes
+
+
+def _find_files(root: Path, left_out: LeftOut) -> tuple[ClassFiles, ClassFiles, list[Path]]:
+    """Return the files for training and for testing by class, and those that need no label.
+
+    A table of labels adds to what the directories say; rows without a split are for training. What it names needs no
+    label either.
+    """
+    has_table = (root / LABELS).is_file()
+    if has_table and not (root / "train").is_dir():
+        train, test, unlabeled = ClassFiles(), ClassFiles(), image_files(root, left_out)
+    else:
+        train = _find_classes(root / "train", left_out)
+        test = _find_classes(root / "test", left_out) if (root / "test").exists() else {}
+        unlabeled = _find_images([root / "unlabeled"], left_out) if (root / "unlabeled").exists() else []
+    if not has_table:
+        return train, test, unlabeled
+
+    for paths in left_out.values():
+        paths[:] = [path for path in paths if path != root / LABELS]
+    for path, row in read_labels(root, unlabeled).items():
+        (test if row.split == "test" else train).setdefault(row.label, []).append(path)
+    return train, test, unlabeled
+
+
+def _draw_test(labeled: ClassFiles, root: Path, share: float) -> tuple[ClassFiles, ClassFiles]:
+    """Divide the files of each class into training and test files; a file stays in its split when others are added.
+
+    Raises:
+        UserError: A class has a single file.
+    """
+    train, test = {}, {}
+    for name, files in labeled.items():
+        if len(files) < 2:
+            raise UserError(
+                f"class {name!r} has a single labelled image, {printable(str(files[0]))}: label another one, since one "
+                "is needed for training and one for testing"
+            )
+        lots = {file: _lot(file.relative_to(root)) for file in files}
+        ordered = sorted(files, key=lambda file: lots[file])
+        drawn = sum(lot < share for lot in lots.values())
+        chosen = set(ordered[: min(max(drawn, 1), len(files) - 1)])
+        test[name] = [file for file in files if file in chosen]
+        train[name] = [file for file in files if file not in chosen]
+    return train, test
+
+
+def _lot(path: Path) -> float:
+    """Return a number in 0..1 that a path alone determines, evenly spread over paths."""
+    name = unicodedata.normalize("NFC", printable(path.as_posix()))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 
 def _find_classes(split: Path, left_out: LeftOut) -> dict[str, list[Path]]:
@@ -83,7 +174,7 @@ def _find_classes(split: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     UTF-8. Folders whose names then are the same are one class.
     """
     if not split.is_dir():
-        raise UserError(f"{split} is not there: {_SPLITS}")
+        raise UserError(f"{split} is not there: {_LAYOUT}")
     folders = defaultdict[str, list[Path]](list)
     for child in sorted(split.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
@@ -112,7 +203,7 @@ def _find_images(directories: list[Path], left_out: LeftOut) -> list[Path]:
     found: list[Path] = []
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory} is not there: {_SPLITS}")
+            raise UserError(f"{directory} is not there: {_LAYOUT}")
         found += image_files(directory, skipped)
 
     if not found:
@@ -127,8 +218,8 @@ def _find_images(directories: list[Path], left_out: LeftOut) -> list[Path]:
 
 
 def _flat(found: dict[str, list[Path]], classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Return every file with its class number."""
-    return [(file, classes.index(name)) for name, files in found.items() for file in files]
+    """Return every file with its class number, in the order of classes and of names."""
+    return [(file, classes.index(name)) for name in sorted(found) for file in sorted(found[name])]
 
 
 def _require_all_classes(files: list[tuple[Path, int]], classes: tuple[str, ...], split: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.images.sources.decoding import HEIF_ENDINGS, read_image, readable_endings
+from stages.images.sources.walk import files_below
 from stages.pipeline.errors import UserError
 from stages.pipeline.progress import progress
 
@@ -44,7 +45,9 @@ def image_files(directory: Path, left_out: LeftOut) -> list[Path]:
     """
     endings = readable_endings()
     found: list[Path] = []
-    for path in _files_below(directory, left_out, set()):
+    unread: dict[str, list[str]] = {}
+    for entry in files_below(str(directory), unread):
+        path = Path(entry.path)
         ending = path.suffix.lower()
         if ending in endings:
             found.append(path)
@@ -52,29 +55,9 @@ def image_files(directory: Path, left_out: LeftOut) -> list[Path]:
             left_out["HEIC, which needs `pip install pillow-heif`"].append(path)
         else:
             left_out["no image by the ending of the name"].append(path)
+    for why, places in unread.items():
+        left_out[why] += map(Path, places)
     return sorted(found)
-
-
-def _files_below(directory: Path, left_out: LeftOut, visited: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the files below a directory that are not hidden; a linked directory is followed once."""
-    status = directory.stat()
-    if (status.st_dev, status.st_ino) in visited:
-        return
-    visited.add((status.st_dev, status.st_ino))
-    try:
-        children = sorted(directory.iterdir())
-    except PermissionError:
-        left_out["folders that may not be read"].append(directory)
-        return
-    for path in children:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _files_below(path, left_out, visited)
-        elif path.is_file():
-            yield path
-        else:
-            left_out["links that lead nowhere, or no files"].append(path)
 
 
 def read_chunks(files: Sequence[Path], size: int, title: str) -> Iterator[ImageChunk]:
@@ -129,7 +112,9 @@ def left_out_sentences(left_out: LeftOut, broken: Sequence[str]) -> list[str]:
         left_out: Files by reason.
         broken: Why images could not be read, a text for each of them.
     """
-    sentences = [f"{len(paths):,} left out, {why}: {listed(paths, NAMED_LEFT_OUT)}" for why, paths in left_out.items()]
+    sentences = [
+        f"{len(paths):,} left out, {why}: {listed(paths, NAMED_LEFT_OUT)}" for why, paths in left_out.items() if paths
+    ]
     return sentences + ([f"{len(broken):,} left out: {listed(broken, NAMED_LEFT_OUT)}"] if broken else [])
 
 

@@ -1,0 +1,104 @@
+"""Labels in a table, labels.csv: one row an image, with its file, its class and optionally its split."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.images.sources.listing import printable
+from stages.pipeline.errors import UserError
+from stages.pipeline.files import unescape_formula
+
+LABELS = "labels.csv"
+_FILE_COLUMNS = ("picture", "file")
+_DELIMITERS = ",;\t"
+
+
+class LabelRow(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        number: Number of the line in the file, from 1.
+        file: File of the image, relative to the folder.
+        label: Name of the class; empty if the image has no label.
+        split: `train`, `test`, or empty.
+    """
+
+    number: int
+    file: str
+    label: str
+    split: str
+
+
+def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
+    """Read the table of labels of a folder, `labels.csv`.
+
+    Args:
+        root: Folder that holds the table.
+        files: Image files below the folder that the table may name.
+
+    Returns:
+        The row of each file that has a label, in the order of the files.
+
+    Raises:
+        UserError: The table is no CSV in UTF-8, lacks a column, names another file, or gives one image two classes or
+            splits. The message names the row.
+    """
+    table = root / LABELS
+    known = {_normal(path.relative_to(root).as_posix()): path for path in files}
+    rows: dict[Path, LabelRow] = {}
+    for row in read_rows(table):
+        path = known.get(_normal(row.file))
+        if path is None:
+            raise UserError(f"{table}, row {row.number}: there is no unlabelled image {row.file!r} in {root}")
+        first = rows.setdefault(path, row)
+        if (first.label, first.split) != (row.label, row.split):
+            raise UserError(
+                f"{table}, row {row.number}: {row.file!r} has {row.label!r} {row.split}, but row {first.number} says "
+                f"{first.label!r} {first.split}: remove one of them"
+            )
+    return {path: rows[path] for path in known.values() if path in rows and rows[path].label}
+
+
+def read_rows(table: Path) -> Iterator[LabelRow]:
+    """Yield the rows of a table of labels; columns are separated by commas, semicolons or tabs.
+
+    Raises:
+        UserError: The table is no CSV in UTF-8, lacks a column, or has an unknown split. The message names the row.
+    """
+    content = table.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{table}, row {row}: it is not in UTF-8: save the table as CSV in UTF-8") from error
+
+    delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", restval="", strict=True)
+    try:
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        file_column = next((name for name in _FILE_COLUMNS if name in columns), None)
+        if file_column is None or "class" not in columns:
+            raise UserError(f"{table}, row 1: its columns are {columns}, but picture and class are needed")
+        for cells in reader:
+            if cells.get(""):
+                raise UserError(f"{table}, row {reader.line_num}: it has more cells than there are columns")
+            split = cells.get("split", "").strip().lower()
+            if split not in ("", "train", "test"):
+                raise UserError(f"{table}, row {reader.line_num}: split is {split!r}: it must be train, test or empty")
+            file, label = (unescape_formula(cells[name].strip()) for name in (file_column, "class"))
+            yield LabelRow(reader.line_num, file, _composed(label), split)
+    except csv.Error as error:
+        raise UserError(f"{table}, row {reader.reader.line_num}: {error}") from error
+
+
+def _normal(name: str) -> str:
+    """Return a file name as it is compared: printable, composed, with forward slashes, and without `./`."""
+    return _composed(printable(name)).replace("\\", "/").removeprefix("./")
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
