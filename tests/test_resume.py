@@ -270,7 +270,6 @@ def test_file_lock_names_holder_and_ends_with_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_stage_resumes_after_kill_and_orphan_exits(tmp_path):
     """One of each; `python tests/helpers/interruptions.py` does it at many random moments."""
     interruptions = Interruptions(tmp_path, "pretrain", 16)

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from stages.images.sources.listing import printable, read_chunks
 from stages.models.batches import to_device
 from stages.models.checkpoints import SavedClassifier
+from stages.models.device import half_of_threads
 from stages.models.features import extract_features
 from stages.pipeline.progress import progress
 
@@ -56,13 +57,14 @@ def classify_files(
     model = classifier.model.to(device)
     read, broken = list[Path](), dict[Path, str]()
     logits = [np.empty((0, len(classifier.classes)), np.float32)]
-    for chunk in read_chunks(files, classifier.image_size, "predict"):
-        broken |= chunk.broken
-        readable = [number for number, file in enumerate(chunk.files) if file not in chunk.broken]
-        if readable:
-            read += [chunk.files[number] for number in readable]
-            images = to_device(chunk.images, np.array(readable), device)
-            logits.append(extract_features(model, images, classifier.view_size))
+    with half_of_threads():
+        for chunk in read_chunks(files, classifier.image_size, "predict"):
+            broken |= chunk.broken
+            readable = [number for number, file in enumerate(chunk.files) if file not in chunk.broken]
+            if readable:
+                read += [chunk.files[number] for number in readable]
+                images = to_device(chunk.images, np.array(readable), device)
+                logits.append(extract_features(model, images, classifier.view_size))
     table = labels_table(np.concatenate(logits), classifier.classes)
     table.insert(0, "file", [printable(str(file)) for file in read])
     return table, broken
