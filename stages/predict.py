@@ -31,8 +31,6 @@ from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
 from stages.reporting.records import read_predictions
 
-COLUMNS = "file,class,confidence,runner_up,runner_up_confidence"
-
 
 def main(params: Params) -> str:
     images, method = open_images(), params.predict.method
@@ -113,9 +111,8 @@ def check_targets(arguments: argparse.Namespace) -> None:
         raise UserError(f"--at-least is {arguments.at_least:g}: it must be in 0..1")
     if (arguments.copy or arguments.at_least) and not arguments.into:
         raise UserError("--copy and --at-least are for sorting: add --into and a new folder")
-    output: Path = arguments.output
-    if output.exists() and not (output.is_file() and output.read_bytes().startswith(COLUMNS.encode())):
-        raise UserError(f"{output} is there already and is no table of predictions: name another file by --output")
+    if arguments.output.exists():
+        raise UserError(f"{arguments.output} is there already: name another file by --output")
     if arguments.into:
         require_empty(arguments.into, arguments.images)
 
@@ -131,7 +128,7 @@ def named_images(path: Path, left_out: dict[str, list[Path]]) -> Sequence[Path]:
 
 def test_predictions(weights: Path) -> pd.DataFrame | None:
     """Return the test predictions of a classifier, if its weights are in `models/` of this project."""
-    is_here = weights.resolve().parent == Path("models").resolve() and weights.stem in METHODS
+    is_here = weights.parent.resolve() == Path("models").resolve() and weights.stem in METHODS
     if not is_here or not Path(f"plots/predictions/{weights.stem}.csv").exists():
         return None
     return read_predictions(weights.stem)
@@ -145,6 +142,8 @@ if __name__ == "__main__":
         except UserError as error:
             sys.exit(f"predict: {error}")
         except OSError as error:
-            sys.exit(f"predict: {error.strerror} ({error.filename or 'while writing'})")
+            sys.exit(f"predict: {error.strerror or error} ({error.filename or 'while writing'})")
+        except KeyboardInterrupt:
+            sys.exit("predict: interrupted")
     else:
         run_stage(main, __doc__)

@@ -2,25 +2,41 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from stages.images.sources.walk import files_below
+from stages.images.sources.walk import LABELS, files_below, image_places
 from stages.pipeline.files import write_json
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
+
+SCAN = Path("data/scan.json")
 
 
 def main(params: Params) -> str:
     """Describe all files by their names, sizes and times of change, which takes about a second for 100,000 files."""
     path, count, digest = params.dataset.path, 0, hashlib.sha256()
-    if params.dataset.source == "folder" and path and Path(path).is_dir():
-        for entry in files_below(path, {}):
-            status = entry.stat()
-            name = os.fsencode(os.path.relpath(entry.path, path))
-            digest.update(b"%s\0%d\0%d\0" % (name, status.st_size, status.st_mtime_ns))
-            count += 1
-    write_json("data/scan.json", {"files": count, "sha256": digest.hexdigest()})
+    root = Path(path) if params.dataset.source == "folder" and path else None
+    if root is not None and not root.is_dir() and SCAN.exists():
+        return f"{root} is not there: what was read of it before is used"
+
+    for status, name in found_files(root) if root is not None else []:
+        digest.update(b"%s\0%d\0%d\0" % (name, status.st_size, status.st_mtime_ns))
+        count += 1
+    write_json(SCAN, {"files": count, "sha256": digest.hexdigest()})
     return f"{count:,} files of your own"
+
+
+def found_files(root: Path) -> list[tuple[os.stat_result, bytes]]:
+    """Return the status of each file that `download` looks at, and its name below the folder."""
+    found = []
+    with suppress(FileNotFoundError):
+        found.append(((root / LABELS).stat(), LABELS.encode()))
+    for place in image_places(root) if root.is_dir() else []:
+        for entry in files_below(str(place), {}):
+            with suppress(OSError):  # It has just gone.
+                found.append((entry.stat(), os.fsencode(os.path.relpath(entry.path, root))))
+    return found
 
 
 if __name__ == "__main__":

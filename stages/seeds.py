@@ -49,6 +49,10 @@ def main() -> None:
         "--forget", action="store_true", help="run nothing, but drop the finished seeds with the present parameters"
     )
     arguments = parser.parse_args()
+    if Path(".venv").is_dir():
+        # As `./stage` does, which finds no environment in a copy.
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSAFEPATH"):
+            os.environ.pop(name, None)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         if arguments.runs < 2:
@@ -91,8 +95,8 @@ def run_seed(params: Params, seed: int) -> PipelineRun:
     """Run the pipeline with a seed, in place if it is that of the project, and return what is kept of it."""
     project = Path() if seed == params.seed else COPIES / str(seed)
     if seed != params.seed:
-        copy_project(params, seed, project)
         repair_records(project)
+        copy_project(params, seed, project)
     with chdir(project):
         reproduce(seed, *STAGES)
         return read_run(seed, params.study.label_ratios)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from helpers.structure import ROOT
 
+from benchmarks.suggestions import accuracy_table
 from stages.evaluation.accuracy import METHODS, format_interval
 from stages.pipeline.files import read_json
 from stages.pipeline.image_set import ImageSet
@@ -72,3 +73,12 @@ def test_readme_names_setting_of_results():
 def test_committed_runs_include_committed_result():
     """A run with the project's seed, if it is among the runs, is the one whose predictions are committed."""
     assert "other code or on another machine" not in COMPARISON
+
+
+def test_table_of_suggestions_is_that_of_the_results():
+    results = json.loads((ROOT / "benchmarks/results/suggestions-shapes.json").read_text())
+    page = (ROOT / "docs/labels.md").read_text()
+    assert f"{results['test_images']:,} test images" in page
+    assert results["draws"] == 10
+    for row in accuracy_table(results["accuracy"]).to_dict("records"):
+        assert f"| {' | '.join(str(cell) for cell in row.values())} |" in page

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.structure import ROOT
+from matplotlib import font_manager
 
 from stages.evaluation.statistics import class_accuracy
 from stages.reporting.figures.comparison import class_figure, confusion_figure
@@ -85,6 +86,19 @@ def test_choose_fonts_names_letters_without_font():
     private = "\U000f1234"
     assert "Figures show boxes for 1 letters" in choose_fonts([f"x{private}"]) or not private.isprintable()
     assert choose_fonts(["plain"]) == ""
+
+
+def test_choose_fonts_finds_fonts_that_matplotlib_has_not_listed(monkeypatch):
+    """Matplotlib keeps its list of fonts between runs, and does not notice new ones."""
+    manager = font_manager.fontManager
+    listed = {font.name: font.fname for font in manager.ttflist}
+    letters = [font_manager.get_font(listed[name]).get_charmap().keys() for name in ("STIXGeneral", "DejaVu Sans")]
+    letter = next(chr(code) for code in sorted(letters[0] - letters[1]) if chr(code).isprintable())
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.name == "DejaVu Sans"])
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    assert "boxes for 1 letters" in choose_fonts([letter])
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [listed["STIXGeneral"], __file__])
+    assert choose_fonts([letter]) == ""
 
 
 @pytest.mark.parametrize("names", [LONG, LONG[:2], ["猫と犬の写真がここにあります", "אבגדה", "हिन्दी", "🙂"]])

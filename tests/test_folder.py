@@ -416,11 +416,53 @@ def test_read_folder_needs_neither_test_nor_unlabelled_directory(folder, tmp_pat
     assert np.array_equal(images.unlabeled, images.train)
 
 
+def test_read_folder_keeps_test_images_from_the_unlabelled(folder, labeled, tmp_path):
+    """Those of test/ beside a table and no train/, links to them, and those that a table names without a class."""
+    root = tmp_path / "beside"
+    shutil.copytree(folder / "test", root / "test")
+    shutil.copytree(folder / "train", root / "unlabeled")
+    (root / "unlabeled" / "linked.png").symlink_to(root / "test" / "cat" / "0.png")
+    rows = [f"unlabeled/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(2)]
+    (root / "labels.csv").write_text("\n".join(["picture,class", *rows]))
+    assert read_folder(root, 8, tmp_path / "images") == []
+    images = open_images(tmp_path / "images")
+    assert images.files["test"] == [f"test/{name}/{number}.png" for name in ("cat", "dog") for number in range(3)]
+    assert len(images.train) == 4
+    assert images.files["unlabeled"] == [f"unlabeled/{name}/{n}.png" for name in ("cat", "dog") for n in range(3)]
+
+    read_folder(labeled(*ROWS, "a/08.png,,test"), 8, tmp_path / "images")
+    assert not {"a/08.png", "a/04.png"} & set(open_images(tmp_path / "images").files["unlabeled"])
+
+
+def test_labels_table_passes_over_what_spreadsheets_leave(labeled, tmp_path):
+    """Rows of separators, an index column, separators at the end of rows, and quoted cells."""
+    for header, rows in (
+        ("picture,class,split", (*ROWS, ",,", "", ",,")),
+        (",picture,class", ("0,a/00.png,cat", "1,b/01.png,dog", "2,a/02.png,cat", "3,b/03.png,dog")),
+        ("picture,class", ("a/00.png,cat,", "b/01.png,dog,,", '"a/02.png","cat"', "b/03.png,dog")),
+    ):
+        read_folder(labeled(*rows, header=header), 8, tmp_path / "images")
+        assert open_images(tmp_path / "images").classes == ("cat", "dog")
+
+
+def test_labels_table_takes_names_with_outer_spaces(labeled, tmp_path):
+    root = labeled(*ROWS, " a/06.png ,dog,")
+    shutil.copy(root / "a" / "08.png", root / " b.png")
+    root = labeled(*ROWS, " a/06.png ,dog,", " b.png,dog,")
+    read_folder(root, 8, tmp_path / "images")
+    assert {" b.png", "a/06.png"} < set(open_images(tmp_path / "images").files["train"])
+
+
+def test_read_folder_passes_over_links_to_themselves(folder, tmp_path):
+    (folder / "unlabeled" / "loop").symlink_to(folder / "unlabeled" / "loop")
+    assert any("links that lead nowhere" in note for note in read_folder(folder, 8, tmp_path / "images"))
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
         (("a/00.png,cat,", "a/99.png,dog,"), r"labels\.csv, row 3: there is no unlabelled image 'a/99\.png' in"),
-        ((*ROWS, "a/00.png,dog,"), "row 7: 'a/00.png' has 'dog' , but row 2 says 'cat' : remove one"),
+        ((*ROWS, "a/00.png,dog,"), "row 7: 'a/00.png' is 'dog', but row 2 says 'cat': remove one"),
         ((*ROWS, "a/00.png,cat,test"), "row 7: .* remove one"),
         ((*ROWS, "a/06.png,cat,exam"), "row 7: split is 'exam': it must be train, test or empty"),
         ((*ROWS, "a/06.png,cat,,more"), "row 7: it has more cells than there are columns"),

@@ -36,7 +36,7 @@ def _tracked():
 
 def test_stages_are_those_of_the_design():
     expected = "scan download sample label supervised pretrain embed tsne probe fine_tune semi_supervised study"
-    assert list(STAGES) == [*expected.split(), "compare", "predict"]
+    assert list(STAGES) == [*expected.split(), "compare", "predict", "suggest"]
 
 
 def test_dvc_yaml_is_read_in_one_sitting():
@@ -154,11 +154,11 @@ CLASSIFY = {"supervised", "probe", "fine_tune", "semi_supervised", "study"}
 EDITS = {
     "stages/pipeline/files.py": set(STAGES),
     "stages/images/sources/folder.py": {"download"},
-    "stages/images/sources/listing.py": {"download", "predict"},
-    "stages/images/sources/walk.py": {"scan", "download", "predict"},
+    "stages/images/sources/listing.py": {"download", "predict", "suggest"},
+    "stages/images/sources/walk.py": {"scan", "download", "predict", "suggest"},
     "stages/images/subsets.py": {"sample", "label", "embed", "semi_supervised", "study"},
-    "stages/images/views.py": {*TRAIN, "embed", "probe", "compare", "predict"},
-    "stages/models/encoders.py": {*TRAIN, "embed", "probe", "predict"},
+    "stages/images/views.py": {*TRAIN, "embed", "probe", "compare", "predict", "suggest"},
+    "stages/models/encoders.py": {*TRAIN, "embed", "probe", "predict", "suggest"},
     "stages/losses/barlow_twins.py": {"pretrain", "semi_supervised", "study"},
     "stages/losses/pseudo_labels.py": {"semi_supervised", "study"},
     "stages/training/loop.py": TRAIN,
@@ -172,8 +172,9 @@ EDITS = {
     "stages/evaluation/tsne.py": {"tsne"},
     "stages/evaluation/statistics.py": {"compare"},
     "stages/evaluation/warnings.py": {"supervised", "embed", "fine_tune", "semi_supervised", "compare"},
-    "stages/reporting/records.py": {"tsne", "compare", "predict"},
-    "stages/labeling/classification.py": {"predict"},
+    "stages/reporting/records.py": {"tsne", "compare", "predict", "suggest"},
+    "stages/labeling/classification.py": {"predict", "suggest"},
+    "stages/labeling/suggestions.py": {"suggest"},
     "stages/reporting/runs.py": {"compare"},
     "stages/seeds.py": set(),
     "stages/reporting/figures/comparison.py": {"compare"},

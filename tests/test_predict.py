@@ -153,11 +153,15 @@ def test_command_passes_over_broken_files_and_writes_nothing_of_others(clone, tm
     assert [Path(file).name for file in _read(output)["file"]] == ["red.jpg", "alone.data"]
 
     refusals = {
-        (str(images), "--output", str(images / "notes.txt")): "is no table of predictions",
-        (str(images), "--output", output, "--into", str(images)): "is not empty",
-        (str(images), "--output", output, "--copy"): "add --into",
-        (str(images), "--output", output, "--at-least", "90", "--into", "x"): "it must be in 0..1",
-        (str(tmp_path / "nowhere"), "--output", output): "nowhere is not there",
+        (str(images), "--output", str(images / "notes.txt")): "is there already",
+        (str(images), "--output", output): "is there already",
+        (str(images), "--into", str(images)): "is not empty",
+        (str(images / "red.jpg"), "--into", str(images / "sorted")): "lies in",
+        (str(images), "--copy"): "add --into",
+        (str(images), "--at-least", "90", "--into", "x"): "it must be in 0..1",
+        (str(tmp_path / "nowhere"),): "nowhere is not there",
+        (str(images / "broken.jpg"), "--weights", "models"): "cannot be read as weights",
+        (str(images / "broken.jpg"), "--weights", "models/nothing.safetensors"): "is missing",
         (str(images / "broken.jpg"), "--weights", "models/pretrain/projector.safetensors"): "is of another kind",
     }
     monkeypatch.chdir(clone.path)

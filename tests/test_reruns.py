@@ -65,6 +65,12 @@ def test_changed_folder_reruns_stages_that_read_it(clone, tmp_path):
     assert clone.repro("download") == {"download"}
     assert _changed(clone) == ALL_STAGES - {"download"}
 
+    # A folder that is not there is not read again.
+    images.rename(tmp_path / "away")
+    assert clone.repro("download") == set()
+    (tmp_path / "away").rename(images)
+    assert clone.repro("download") == set()
+
     # Neither what is not an image nor a hidden file changes the image set.
     (images / "unlabeled" / ".hidden.png").touch()
     assert clone.repro("download") == set()

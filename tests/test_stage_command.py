@@ -25,7 +25,7 @@ print(sys.executable, sys.argv[1:], os.environ.get("PIPELINE_PROCESS"), os.nice(
 SETTINGS = """
 import sys
 import yaml
-print(sys.flags.optimize, sys.getfilesystemencoding())
+print(sys.flags.optimize, sys.flags.safe_path, sys.flags.utf8_mode)
 """
 
 WAIT = """
@@ -118,7 +118,7 @@ def test_stage_finds_environment_in_temporary_experiment(clone, tmp_path):
 
 def test_stage_has_settings_of_its_own(clone, tmp_path):
     (tmp_path / "yaml.py").write_text("raise SystemExit('a module of another project was imported')")
-    environment = {"PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": "2", "LC_ALL": "de_DE.ISO-8859-1"}
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "PYTHONUTF8": "0"}
     done = subprocess.run(
         ["./stage", "settings"],
         cwd=clone.path,
@@ -127,7 +127,7 @@ def test_stage_has_settings_of_its_own(clone, tmp_path):
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["0", "utf-8"], done.stderr
+    assert done.stdout.split() == ["0", "False", "1"], done.stderr
 
 
 def test_stage_passes_arguments_on_and_is_executable(clone):

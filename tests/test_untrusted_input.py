@@ -19,7 +19,15 @@ from stages.pipeline.errors import UserError
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "times"),
-    [("archives", 2000), ("images", 4000), ("names", 100), ("parameters", 300), ("arrays", 500), ("weights", 100)],
+    [
+        ("archives", 2000),
+        ("images", 4000),
+        ("names", 100),
+        ("tables", 1000),
+        ("parameters", 300),
+        ("arrays", 500),
+        ("weights", 100),
+    ],
 )
 def test_readers_survive_fuzzing(what, times):
     done = subprocess.run(

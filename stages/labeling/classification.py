@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
+from torch import nn
 
 from stages.images.sources.listing import printable, read_chunks
 from stages.models.batches import to_device
@@ -31,13 +32,31 @@ def classify_images(classifier: SavedClassifier, images: NDArray[np.uint8], devi
         One row per image; see `labels_table`.
     """
     model = classifier.model.to(device)
-    logits = [np.empty((0, len(classifier.classes)), np.float32)]
-    with progress(title="predict", unit="img", total=len(images)) as bar:
-        for start in range(0, len(images), _CHUNK):
+    return labels_table(outputs(model, images, classifier.view_size, device, "predict"), classifier.classes)
+
+
+def outputs(
+    model: nn.Module, images: NDArray[np.uint8], size: int, device: torch.device, title: str
+) -> NDArray[np.float32]:
+    """Return the outputs of a model for many images, of which only a chunk is in memory at a time.
+
+    Args:
+        model: Encoder or classifier on the device.
+        images: (N, H, W, 3) images, which may be memory-mapped.
+        size: Height and width of the views in pixels.
+        device: Device that the model runs on.
+        title: Text shown before the progress bar.
+
+    Returns:
+        (N, D) features, or logits of a classifier.
+    """
+    found = []
+    with progress(title=title, unit="img", total=len(images)) as bar:
+        for start in range(0, max(1, len(images)), _CHUNK):
             chunk = to_device(images[start : start + _CHUNK], None, device)
-            logits.append(extract_features(model, chunk, classifier.view_size))
+            found.append(extract_features(model, chunk, size))
             bar.update(len(chunk))
-    return labels_table(np.concatenate(logits), classifier.classes)
+    return np.concatenate(found)
 
 
 def classify_files(

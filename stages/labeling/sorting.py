@@ -66,5 +66,6 @@ def require_empty(into: Path, sources: Sequence[Path]) -> None:
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"{into} is there already and is not empty: name another folder")
     for source in sources:
-        if source.is_dir() and into.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{into} lies in {source}, whose images it is for: name a folder elsewhere")
+        directory = source if source.is_dir() else source.parent
+        if into.resolve().is_relative_to(directory.resolve()):
+            raise UserError(f"{into} lies in {directory}, whose images it is for: name a folder elsewhere")

@@ -131,11 +131,13 @@ def _load(path: str | Path, form: type[About]) -> tuple[About, dict[str, Tensor]
     """Read the metadata, which have the given form, and the weights."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = TypeAdapter(form).validate_json(file.metadata()["about"])
+            about = TypeAdapter(form).validate_json((file.metadata() or {}).get("about", "null"))
             weights = {name: file.get_tensor(name) for name in list(file.keys())}
             return about, weights
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: run `dvc repro` first") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as weights ({error}): name other weights") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "".join(f"{part}: " for part in first["loc"])

@@ -217,6 +217,10 @@ class Predict(Section):
     method: Literal["supervised", "probe", "fine_tune", "semi_supervised"]
 
 
+class Suggest(Section):
+    images: PositiveInt
+
+
 class Study(Section):
     label_ratios: Annotated[list[Ratio], Field(min_length=1)]
     seeds: PositiveInt
@@ -245,6 +249,7 @@ class Params(Section):
     fine_tune: Supervised
     semi_supervised: SemiSupervised
     predict: Predict
+    suggest: Suggest
     study: Study
 
 
@@ -301,7 +306,9 @@ def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
     if not dataset.path:
         return
     given = Path(dataset.path)
-    in_splits = dataset.source == "folder" and not (given / "labels.csv").exists()
+    in_splits = dataset.source == "folder" and (
+        any((given / split).is_dir() for split in _SPLITS) or not (given / "labels.csv").exists()
+    )
     sources = [given / split for split in _SPLITS] if in_splits else [given]
     stages = read_yaml(pipeline).get("stages", {}).values()
     entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]

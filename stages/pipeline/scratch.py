@@ -36,8 +36,8 @@ def run_directory(run: str, parameters: Mapping[str, object], inputs: list[str],
     Args:
         run: Name of the run.
         parameters: All parameters that its stage declares, by dotted name.
-        inputs: Files and directories that its stage declares, code and data. Of an image set only the checksums are
-            read.
+        inputs: Files and directories that its stage declares, code and data. Of an image set, and of an array in it,
+            only the checksums are read.
         machine: What the machine adds to the result; see `machine_fingerprint`.
     """
     digest = hashlib.sha256(json.dumps([parameters, machine], sort_keys=True).encode())
@@ -47,10 +47,19 @@ def run_directory(run: str, parameters: Mapping[str, object], inputs: list[str],
         for file in files:
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(f"{file}\0{file.stat().st_size}\0".encode())
-                digest.update(file.read_bytes())
+                digest.update(_content(file))
     directory = SCRATCH / run / digest.hexdigest()[:16]
     (directory / _DONE).unlink(missing_ok=True)
     return directory
+
+
+def _content(file: Path) -> bytes:
+    """Return the content of a file, or the checksum of an array in an image set."""
+    description = file.with_name("dataset.json")
+    if file.suffix == ".npy" and description.exists():
+        checksum_of = json.loads(description.read_text(encoding="utf-8"))["files"][file.name]["sha256"]
+        return str(checksum_of).encode()
+    return file.read_bytes()
 
 
 def finish(directory: Path, *, pipeline: bool) -> None:

@@ -19,7 +19,7 @@ from stages.reporting.records import TRAINING_TITLES, read_cost, read_prediction
 SEEDS = Path("metrics/seeds.json")
 
 # Parameters that change nothing of what `PipelineRun` holds.
-_IRRELEVANT = ("seed", "embed.", "tsne.", "predict.", "study.")
+_IRRELEVANT = ("seed", "embed.", "tsne.", "predict.", "suggest.", "study.")
 
 
 class PipelineRun(TypedDict):

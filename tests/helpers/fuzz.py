@@ -2,8 +2,8 @@
 
 PYTHONPATH=.:tests python tests/helpers/fuzz.py archives 2000
 
-What: archives, images, names, parameters, arrays, weights. No file may take more than 10 seconds of the processor, nor
-all of them more than 1 GiB of memory.
+What: archives, images, names, tables, parameters, arrays, weights. No file may take more than 10 seconds of the
+processor, nor all of them more than 1 GiB of memory.
 """
 
 import gzip
@@ -27,6 +27,7 @@ from helpers.archives import stl10_files
 from helpers.structure import ROOT
 from stages.images.sources.decoding import read_image
 from stages.images.sources.folder import read_folder
+from stages.images.sources.labels import read_labels
 from stages.images.sources.stl10 import unpack_stl10
 from stages.models.checkpoints import load_classifier, save_classifier
 from stages.models.device import peak_memory
@@ -195,6 +196,19 @@ def names(place: Path) -> Callable:
             found = open_images(place / "out")
             assert len(found.files["train"]) == len(found.train)
             shutil.rmtree(place / "out")
+
+    return run
+
+
+def tables(place: Path) -> Callable:
+    """Return a test of tables of labels."""
+    files = [place / f"{number}.png" for number in range(4)]
+    whole = b'picture,class,split\n0.png,cat,\n1.png,"a ""dog""",test\n2.png,cat,train\n3.png,,\n'
+
+    @given(changes=edits)
+    def run(changes):
+        (place / "labels.csv").write_bytes(mutated(whole, changes))
+        _reads_or_refuses(read_labels, place, files)
 
     return run
 

@@ -16,7 +16,7 @@ from helpers.structure import ROOT
 # Class names that a page could take for markup, and a spreadsheet for a formula.
 CLASSES = ("<img src=x onerror=alert(1)>", "=cmd()")
 
-LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict"}
+LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict", "suggest"}
 STUDY = {"study@1.0"}
 ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
 

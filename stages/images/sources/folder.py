@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.images.sources.labels import LABELS, read_labels
+from stages.images.sources.labels import read_labels
 from stages.images.sources.listing import (
     NAMED_BROKEN,
     LeftOut,
@@ -21,6 +21,7 @@ from stages.images.sources.listing import (
     printable,
     read_chunks,
 )
+from stages.images.sources.walk import LABELS, has_splits
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import ImageSetWriter, create_image_set
 
@@ -92,17 +93,19 @@ def _find_splits(root: Path, test_share: float, left_out: LeftOut) -> tuple[tupl
 
     notes = []
     if not test:
-        train, test = _draw_test(train, root, test_share)
-        counts = [sum(map(len, split.values())) for split in (train, test)]
+        test = _draw_test(train, root, test_share)
+        drawn, labeled = (sum(map(len, split.values())) for split in (test, train))
         notes.append(
-            f"{counts[1]:,} of {sum(counts):,} labelled images were drawn for testing, by their names, since there is "
-            "no test split"
+            f"{drawn:,} of {labeled:,} labelled images were drawn for testing, by their names, since there is no test "
+            "split"
         )
-    unknown = sorted(set(test) - set(train))
-    if unknown:
-        raise UserError(f"{printable(str(test[unknown[0]][0]))}: class {unknown[0]!r} has test images, but no others")
-    tested = {file for files in test.values() for file in files}
-    unlabeled = [file for file in unlabeled if file not in tested]
+    tested = {_identity(file) for files in test.values() for file in files}
+    train = {name: [file for file in files if _identity(file) not in tested] for name, files in train.items()}
+    unlabeled = [file for file in unlabeled if _identity(file) not in tested]
+    lacking = sorted(name for name in names if not train.get(name))
+    if lacking:
+        file = printable(str(test[lacking[0]][0]))
+        raise UserError(f"{file}: class {lacking[0]!r} has test images, but no others")
     if not unlabeled:
         unlabeled = [file for files in train.values() for file in files]
         notes.append("there are no unlabelled images: the training images are used as such, too")
@@ -123,29 +126,37 @@ def _find_files(root: Path, left_out: LeftOut) -> tuple[ClassFiles, ClassFiles, 
     label either.
     """
     has_table = (root / LABELS).is_file()
-    if has_table and not (root / "train").is_dir():
+    if has_table and not has_splits(root):
         train, test, unlabeled = ClassFiles(), ClassFiles(), image_files(root, left_out)
     else:
-        train = _find_classes(root / "train", left_out)
-        test = _find_classes(root / "test", left_out) if (root / "test").exists() else {}
-        unlabeled = _find_images([root / "unlabeled"], left_out) if (root / "unlabeled").exists() else []
+        train = {} if has_table and not (root / "train").is_dir() else _find_classes(root / "train", left_out)
+        test = _find_classes(root / "test", left_out) if (root / "test").is_dir() else {}
+        unlabeled = _find_images([root / "unlabeled"], left_out) if (root / "unlabeled").is_dir() else []
     if not has_table:
         return train, test, unlabeled
 
     for paths in left_out.values():
         paths[:] = [path for path in paths if path != root / LABELS]
-    for path, row in read_labels(root, unlabeled).items():
-        (test if row.split == "test" else train).setdefault(row.label, []).append(path)
-    return train, test, unlabeled
+    rows = read_labels(root, unlabeled)
+    for path, row in rows.items():
+        if row.label:
+            (test if row.split == "test" else train).setdefault(row.label, []).append(path)
+    return train, test, [path for path in unlabeled if path not in rows or rows[path].split != "test"]
 
 
-def _draw_test(labeled: ClassFiles, root: Path, share: float) -> tuple[ClassFiles, ClassFiles]:
-    """Divide the files of each class into training and test files; a file stays in its split when others are added.
+def _identity(file: Path) -> tuple[int, int]:
+    """Return what a file shares with links to it."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _draw_test(labeled: ClassFiles, root: Path, share: float) -> ClassFiles:
+    """Draw test files of each class: those with a lot below the share, but at least one, and not all.
 
     Raises:
         UserError: A class has a single file.
     """
-    train, test = {}, {}
+    test = {}
     for name, files in labeled.items():
         if len(files) < 2:
             raise UserError(
@@ -153,12 +164,9 @@ def _draw_test(labeled: ClassFiles, root: Path, share: float) -> tuple[ClassFile
                 "is needed for training and one for testing"
             )
         lots = {file: _lot(file.relative_to(root)) for file in files}
-        ordered = sorted(files, key=lambda file: lots[file])
         drawn = sum(lot < share for lot in lots.values())
-        chosen = set(ordered[: min(max(drawn, 1), len(files) - 1)])
-        test[name] = [file for file in files if file in chosen]
-        train[name] = [file for file in files if file not in chosen]
-    return train, test
+        test[name] = sorted(files, key=lambda file: lots[file])[: min(max(drawn, 1), len(files) - 1)]
+    return test
 
 
 def _lot(path: Path) -> float:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.images.sources.listing import printable
+from stages.images.sources.walk import LABELS
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import unescape_formula
 
-LABELS = "labels.csv"
 _FILE_COLUMNS = ("picture", "file")
 _DELIMITERS = ",;\t"
 
@@ -40,7 +40,7 @@ def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
         files: Image files below the folder that the table may name.
 
     Returns:
-        The row of each file that has a label, in the order of the files.
+        The row of each file that has one, in the order of the files.
 
     Raises:
         UserError: The table is no CSV in UTF-8, lacks a column, names another file, or gives one image two classes or
@@ -50,16 +50,16 @@ def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
     known = {_normal(path.relative_to(root).as_posix()): path for path in files}
     rows: dict[Path, LabelRow] = {}
     for row in read_rows(table):
-        path = known.get(_normal(row.file))
+        path = known.get(_normal(row.file)) or known.get(_normal(row.file.strip()))
         if path is None:
             raise UserError(f"{table}, row {row.number}: there is no unlabelled image {row.file!r} in {root}")
         first = rows.setdefault(path, row)
         if (first.label, first.split) != (row.label, row.split):
             raise UserError(
-                f"{table}, row {row.number}: {row.file!r} has {row.label!r} {row.split}, but row {first.number} says "
-                f"{first.label!r} {first.split}: remove one of them"
+                f"{table}, row {row.number}: {row.file!r} is {row.label!r}{row.split and ' for '}{row.split}, but row "
+                f"{first.number} says {first.label!r}{first.split and ' for '}{first.split}: remove one of them"
             )
-    return {path: rows[path] for path in known.values() if path in rows and rows[path].label}
+    return {path: rows[path] for path in known.values() if path in rows}
 
 
 def read_rows(table: Path) -> Iterator[LabelRow]:
@@ -76,7 +76,7 @@ def read_rows(table: Path) -> Iterator[LabelRow]:
         raise UserError(f"{table}, row {row}: it is not in UTF-8: save the table as CSV in UTF-8") from error
 
     delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", restval="", strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = columns
@@ -84,13 +84,16 @@ def read_rows(table: Path) -> Iterator[LabelRow]:
         if file_column is None or "class" not in columns:
             raise UserError(f"{table}, row 1: its columns are {columns}, but picture and class are needed")
         for cells in reader:
-            if cells.get(""):
+            more = cells.pop(None, [])
+            if not any(cells.values()):
+                continue
+            if any(more):
                 raise UserError(f"{table}, row {reader.line_num}: it has more cells than there are columns")
             split = cells.get("split", "").strip().lower()
             if split not in ("", "train", "test"):
                 raise UserError(f"{table}, row {reader.line_num}: split is {split!r}: it must be train, test or empty")
-            file, label = (unescape_formula(cells[name].strip()) for name in (file_column, "class"))
-            yield LabelRow(reader.line_num, file, _composed(label), split)
+            file, label = (unescape_formula(cells[name]) for name in (file_column, "class"))
+            yield LabelRow(reader.line_num, file, _composed(label.strip()), split)
     except csv.Error as error:
         raise UserError(f"{table}, row {reader.reader.line_num}: {error}") from error
 

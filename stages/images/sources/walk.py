@@ -1,8 +1,21 @@
-"""Files below a directory."""
+"""Where the images of one's own lie, and the files below a directory."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+LABELS = "labels.csv"
+SPLITS = ("train", "test", "unlabeled")
+
+
+def has_splits(root: Path) -> bool:
+    """Return whether a folder of images has directories of splits; otherwise a table labels images anywhere in it."""
+    return any((root / split).is_dir() for split in SPLITS)
+
+
+def image_places(root: Path) -> list[Path]:
+    """Return the directories of a folder in which its images lie."""
+    return [root / split for split in SPLITS if (root / split).is_dir()] if has_splits(root) else [root]
 
 
 def files_below(directory: str, left_out: dict[str, list[str]]) -> Iterator[os.DirEntry[str]]:
@@ -20,20 +33,28 @@ def files_below(directory: str, left_out: dict[str, list[str]]) -> Iterator[os.D
 def _files_below(
     directory: str, left_out: dict[str, list[str]], visited: set[tuple[int, int]]
 ) -> Iterator[os.DirEntry[str]]:
-    status = Path(directory).stat()
-    if (status.st_dev, status.st_ino) in visited:
-        return
-    visited.add((status.st_dev, status.st_ino))
     try:
+        status = Path(directory).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
         with os.scandir(directory) as entries:
             found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except PermissionError:
+    except OSError:
         left_out.setdefault("folders that may not be read", []).append(directory)
         return
     for entry in found:
-        if entry.is_dir():
+        kind = _kind(entry)
+        if kind == "directory":
             yield from _files_below(entry.path, left_out, visited)
-        elif entry.is_file():
+        elif kind == "file":
             yield entry
         else:
             left_out.setdefault("links that lead nowhere, or no files", []).append(entry.path)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "directory" if entry.is_dir() else "file" if entry.is_file() else "other"
+    except OSError:  # A link to itself, or something that may not be looked at.
+        return "other"

@@ -4,6 +4,7 @@ import os
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def choose_fonts(texts: Iterable[str]) -> str:
     letters = {letter for text in texts for letter in text if letter.isprintable() and not letter.isspace()}
     missing = {ord(letter) for letter in letters} - _letters_of(font_manager.findfont(_FONT))
     _further_fonts.clear()
+    if missing:
+        _list_new_fonts()
     for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
         if missing and not font.name.startswith("Last Resort") and (found := missing & _letters_of(font.fname)):
             _further_fonts.append(font.name)
@@ -54,6 +57,14 @@ def choose_fonts(texts: Iterable[str]) -> str:
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # One sentence, not a line for each letter.
     shown = "".join(chr(letter) for letter in sorted(missing)[:20])
     return f"Figures show boxes for {len(missing):,} letters ({shown}): install a font that has them, such as Noto."
+
+
+def _list_new_fonts() -> None:
+    """Add the fonts to Matplotlib's list that were installed after it was made."""
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in sorted(set(font_manager.findSystemFonts()) - listed):
+        with suppress(RuntimeError, OSError):  # Fonts of bitmaps cannot be used.
+            font_manager.fontManager.addfont(file)
 
 
 def _letters_of(font_file: str) -> set[int]:
