@@ -15,8 +15,8 @@ SCAN = Path("data/scan.json")
 
 def main(params: Params) -> str:
     """Describe all files by their names, sizes and times of change, which takes about a second for 100,000 files."""
-    path, count, digest = params.dataset.path, 0, hashlib.sha256()
-    root = Path(path) if params.dataset.source == "folder" and path else None
+    dataset, count, digest = params.dataset, 0, hashlib.sha256()
+    root = Path(dataset.path) if dataset.source == "folder" and dataset.path else None
     if root is not None and not root.is_dir() and SCAN.exists():
         return f"{root} is not there: what was read of it before is used"
 

@@ -16,6 +16,8 @@ from helpers.structure import ROOT
 # Class names that a page could take for markup, and a spreadsheet for a formula.
 CLASSES = ("<img src=x onerror=alert(1)>", "=cmd()")
 
+_NOT_OF_THE_SEED = (".gitignore", "report.html", "scan.json")
+
 LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict", "suggest"}
 STUDY = {"study@1.0"}
 ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
@@ -75,12 +77,12 @@ class Clone:
         self.write_params(params)
 
     def results(self) -> dict[str, bytes]:
-        """Return all outputs that a seed determines, which are all but the costs and the report that shows them."""
+        """Return all outputs that a seed determines: not costs, the report that shows them, and times of files."""
         return {
             path.relative_to(self.path).as_posix(): path.read_bytes()
             for directory in ("data", "models", "metrics", "plots")
             for path in sorted((self.path / directory).rglob("*"))
-            if path.is_file() and path.name not in (".gitignore", "report.html") and "cost" not in path.parts
+            if path.is_file() and path.name not in _NOT_OF_THE_SEED and "cost" not in path.parts
         }
 
 
