@@ -49,11 +49,13 @@ def main() -> None:
         "--forget", action="store_true", help="run nothing, but drop the finished seeds with the present parameters"
     )
     arguments = parser.parse_args()
+
     if Path(".venv").is_dir():
         # As `./stage` does, which finds no environment in a copy.
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONSAFEPATH"):
             os.environ.pop(name, None)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
     try:
         if arguments.runs < 2:
             raise UserError(f"{arguments.runs} seed says nothing of others: ask for two or more")

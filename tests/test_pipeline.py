@@ -172,7 +172,7 @@ EDITS = {
     "stages/evaluation/tsne.py": {"tsne"},
     "stages/evaluation/statistics.py": {"compare"},
     "stages/evaluation/warnings.py": {"supervised", "embed", "fine_tune", "semi_supervised", "compare"},
-    "stages/reporting/records.py": {"tsne", "compare", "predict", "suggest"},
+    "stages/reporting/records.py": {"tsne", "compare", "predict"},
     "stages/labeling/classification.py": {"predict", "suggest"},
     "stages/labeling/suggestions.py": {"suggest"},
     "stages/reporting/runs.py": {"compare"},
