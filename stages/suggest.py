@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from stages.labeling.classification import outputs
 from stages.labeling.suggestions import suggest
 from stages.models.batches import to_device
 from stages.models.checkpoints import epoch_checkpoints, load_encoder
 from stages.models.device import pick_device
-from stages.models.features import extract_features
+from stages.models.features import extract_all, extract_features
 from stages.pipeline.files import read_array, write_csv
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
@@ -25,7 +24,7 @@ def main(params: Params) -> str:
     known = set(images.files["train"]) if images.files else set()
     files = images.files.get("unlabeled", [])
     candidates = np.array([n for n in range(len(images.unlabeled)) if not files or files[n] not in known], np.int64)
-    features = outputs(encoder, images.unlabeled, size, device, "features")[candidates]
+    features = extract_all(encoder, images.unlabeled, size, device, "features")[candidates]
     labeled_features = extract_features(encoder, to_device(images.train, labeled, device), size)
 
     table = suggest(features, labeled_features, params.suggest.images, derive_seed(params.seed, "suggest"))

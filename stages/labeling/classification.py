@@ -8,16 +8,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
-from torch import nn
 
 from stages.images.sources.listing import printable, read_chunks
 from stages.models.batches import to_device
 from stages.models.checkpoints import SavedClassifier
 from stages.models.device import half_of_threads
-from stages.models.features import extract_features
-from stages.pipeline.progress import progress
-
-_CHUNK = 2000
+from stages.models.features import extract_all, extract_features
 
 
 def classify_images(classifier: SavedClassifier, images: NDArray[np.uint8], device: torch.device) -> pd.DataFrame:
@@ -32,31 +28,7 @@ def classify_images(classifier: SavedClassifier, images: NDArray[np.uint8], devi
         One row per image; see `labels_table`.
     """
     model = classifier.model.to(device)
-    return labels_table(outputs(model, images, classifier.view_size, device, "predict"), classifier.classes)
-
-
-def outputs(
-    model: nn.Module, images: NDArray[np.uint8], size: int, device: torch.device, title: str
-) -> NDArray[np.float32]:
-    """Return the outputs of a model for many images, of which only a chunk is in memory at a time.
-
-    Args:
-        model: Encoder or classifier on the device.
-        images: (N, H, W, 3) images, which may be memory-mapped.
-        size: Height and width of the views in pixels.
-        device: Device that the model runs on.
-        title: Text shown before the progress bar.
-
-    Returns:
-        (N, D) features, or logits of a classifier.
-    """
-    found = []
-    with progress(title=title, unit="img", total=len(images)) as bar:
-        for start in range(0, max(1, len(images)), _CHUNK):
-            chunk = to_device(images[start : start + _CHUNK], None, device)
-            found.append(extract_features(model, chunk, size))
-            bar.update(len(chunk))
-    return np.concatenate(found)
+    return labels_table(extract_all(model, images, classifier.view_size, device, "predict"), classifier.classes)
 
 
 def classify_files(

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.images.views import ViewRecipe, center_crop_views, draw_views
+from stages.models.batches import to_device
 from stages.models.device import autocast, keep_freed_memory
+from stages.pipeline.progress import progress
 
-_CHUNK = 500
+_CHUNK, _MAPPED_CHUNK = 500, 2000
 
 
 def extract_features(model: nn.Module, images: Tensor, size: int) -> NDArray[np.float32]:
@@ -25,6 +27,30 @@ def extract_features(model: nn.Module, images: Tensor, size: int) -> NDArray[np.
         (N, D) features, or logits of a classifier.
     """
     return _apply(model, images, lambda chunk: center_crop_views(chunk, size))
+
+
+def extract_all(
+    model: nn.Module, images: NDArray[np.uint8], size: int, device: torch.device, title: str
+) -> NDArray[np.float32]:
+    """Return the outputs of a model for many images, of which only a chunk is in memory at a time.
+
+    Args:
+        model: Encoder or classifier on the device.
+        images: (N, H, W, 3) images, which may be memory-mapped.
+        size: Height and width of the views in pixels.
+        device: Device that the model runs on.
+        title: Text shown before the progress bar.
+
+    Returns:
+        (N, D) features, or logits of a classifier.
+    """
+    found = []
+    with progress(title=title, unit="img", total=len(images)) as bar:
+        for start in range(0, max(1, len(images)), _MAPPED_CHUNK):
+            chunk = to_device(images[start : start + _MAPPED_CHUNK], None, device)
+            found.append(extract_features(model, chunk, size))
+            bar.update(len(chunk))
+    return np.concatenate(found)
 
 
 def extract_view_features(
