@@ -28,6 +28,7 @@ def main(params: Params) -> str:
             dataset.image_size,
             IMAGES,
             test_share=dataset.test_share,
+            test_images=dataset.test_images,
             skip_broken=dataset.skip_broken,
         )
     else:

@@ -1,37 +1,87 @@
-"""Suggest which images to label next: data/suggestions.csv, the most useful first."""
+"""Suggest which images to label next, the most useful first, and make a page to label them on.
+
+The table is data/suggestions.csv, the page plots/label.html.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
+from stages.images.sources.labels import read_table
+from stages.images.sources.listing import listed, read_chunks
 from stages.labeling.suggestions import suggest
-from stages.models.batches import to_device
 from stages.models.checkpoints import epoch_checkpoints, load_encoder
 from stages.models.device import pick_device
-from stages.models.features import extract_all, extract_features
-from stages.pipeline.files import read_array, write_csv
-from stages.pipeline.image_set import open_images
-from stages.pipeline.params import Params
+from stages.models.features import extract_all
+from stages.pipeline.files import write_csv, write_text
+from stages.pipeline.image_set import SET_ASIDE, ImageSet, open_images
+from stages.pipeline.params import Dataset, Params
 from stages.pipeline.runner import run_stage
 from stages.pipeline.seeds import derive_seed
+from stages.reporting.label_page import Picture, label_page
+
+_PAGE_PIXELS = 320
 
 
 def main(params: Params) -> str:
-    images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
-    _, last_checkpoint = epoch_checkpoints("models/pretrain")[-1]
-    size, device = params.views.size, pick_device()
-    encoder = load_encoder(last_checkpoint).to(device)
-
-    # Images that a table labels for training are among the unlabelled ones, too.
-    known = set(images.files["train"]) if images.files else set()
-    files = images.files.get("unlabeled", [])
-    candidates = np.array([n for n in range(len(images.unlabeled)) if not files or files[n] not in known], np.int64)
-    features = extract_all(encoder, images.unlabeled, size, device, "features")[candidates]
-    labeled_features = extract_features(encoder, to_device(images.train, labeled, device), size)
-
-    table = suggest(features, labeled_features, params.suggest.images, derive_seed(params.seed, "suggest"))
-    chosen = candidates[table.pop("index")]
+    images = open_images()
+    candidates = unlabeled_candidates(images)
+    features, labeled_features = encode(images, params.views.size)
+    table = suggest(features[candidates], labeled_features, params.suggest.images, derive_seed(params.seed, "suggest"))
+    chosen, files = candidates[table.pop("index")], images.files.get("unlabeled", [])
     table.insert(0, "file" if files else "image", [files[n] for n in chosen] if files else chosen)
     write_csv(table, "data/suggestions.csv")
-    return f"{len(table):,} of {len(candidates):,} images to label next: see data/suggestions.csv"
+
+    line = f"{len(table):,} of {len(candidates):,} images to label next: open plots/label.html"
+    if not files:
+        counts = zip(chosen, table["stands_for"], strict=True)
+        shown = [Picture(f"image {n}", "train", images.unlabeled[n], count) for n, count in counts]
+        write_text("plots/label.html", label_page(shown, images.classes, read_table(Path(), []), None))
+        return line
+    return "\n".join([line, *write_page(params.dataset, images, table)])
+
+
+def unlabeled_candidates(images: ImageSet) -> NDArray[np.int64]:
+    """Return the indices of the unlabelled images that no table labels for training: those are among them, too."""
+    if not images.files:
+        return np.arange(len(images.unlabeled))
+    known = set(images.files["train"])
+    return np.array([n for n, file in enumerate(images.files["unlabeled"]) if file not in known], np.int64)
+
+
+def encode(images: ImageSet, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the features of the unlabelled and of the training images by the pretrained encoder."""
+    _, last_checkpoint = epoch_checkpoints("models/pretrain")[-1]
+    device = pick_device()
+    encoder = load_encoder(last_checkpoint).to(device)
+    unlabeled = extract_all(encoder, images.unlabeled, size, device, "features")
+    labeled = extract_all(encoder, images.train, size, device, "features") if len(images.train) else unlabeled[:0]
+    return unlabeled, labeled
+
+
+def write_page(dataset: Dataset, images: ImageSet, table: pd.DataFrame) -> list[str]:
+    """Write the page with the suggested images and those set aside for testing, and return what went wrong."""
+    root = Path(dataset.path or "")
+    wanted = [(file, "train", count) for file, count in zip(table["file"], table["stands_for"], strict=True)]
+    wanted += [(file, "test", 0) for file in images.files[SET_ASIDE]]
+    pixels, broken = read_pixels([root / file for file, _, _ in wanted])
+    shown = [Picture(file, split, pixels[root / file], count) for file, split, count in wanted if root / file in pixels]
+    labels = read_table(root, [picture.file for picture in shown])
+    write_text("plots/label.html", label_page(shown, images.classes, labels, str(root.absolute())))
+    return [f"WARNING: {len(broken):,} images are not on the page: {listed(broken, 10)}"] if broken else []
+
+
+def read_pixels(files: Sequence[Path]) -> tuple[dict[Path, NDArray[np.uint8]], list[str]]:
+    """Return the pixels of image files, as large as the page shows them, and why others cannot be read."""
+    pixels, broken = dict[Path, NDArray[np.uint8]](), list[str]()
+    for chunk in read_chunks(files, _PAGE_PIXELS, "page"):
+        found = zip(chunk.files, chunk.images, strict=True)
+        pixels |= {file: image for file, image in found if file not in chunk.broken}
+        broken += chunk.broken.values()
+    return pixels, broken
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 
 from stages.images.sources.decoding import read_image
 from stages.images.sources.folder import read_folder
+from stages.images.sources.labels import read_table
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import open_images
 
@@ -291,8 +292,10 @@ def test_read_folder_of_heic_alone_names_the_reason(folder, tmp_path):
 
 
 def _break(folder, what):
-    if what == "no labels":
-        (folder / "train").rename(folder / "exam")
+    if what == "no folder":
+        shutil.rmtree(folder)
+    elif what == "test images alone":
+        shutil.rmtree(folder / "train")
     elif what == "empty class":
         (folder / "train" / "owl").mkdir()
     elif what == "unknown class":
@@ -310,7 +313,8 @@ def _break(folder, what):
 @pytest.mark.parametrize(
     ("what", "complaint"),
     [
-        ("no labels", r"train is not there.*needs labels\.csv, or train/<class>/"),
+        ("no folder", r"is not there: dataset.path is a folder of images, with labels\.csv, or with train/<class>/"),
+        ("test images alone", r"train is not there: dataset.path"),
         ("empty class", "owl holds no images"),
         ("unknown class", r"owl/o\.png: class 'owl' has test images, but no others"),
         ("one class", "holds 1 class directories"),
@@ -434,6 +438,52 @@ def test_read_folder_keeps_test_images_from_the_unlabelled(folder, labeled, tmp_
     assert not {"a/08.png", "a/04.png"} & set(open_images(tmp_path / "images").files["unlabeled"])
 
 
+@pytest.mark.parametrize("below", ["", "unlabeled"])
+def test_read_folder_without_labels_sets_images_aside(labeled, tmp_path, below):
+    root = labeled().rename(tmp_path / "moved")
+    (root / "labels.csv").unlink()
+    if below:
+        root = shutil.move(root, tmp_path / "above" / below).parent
+    notes = read_folder(root, 8, tmp_path / "images", test_images=6)
+    assert len(notes) == 1
+    assert "no image has a label yet" in notes[0]
+    images = open_images(tmp_path / "images")
+    assert images.classes == ()
+    assert [len(images.train), len(images.test), len(images.unlabeled)] == [0, 0, 34]
+    aside = images.files["set_aside"]
+    assert len({*aside, *images.files["unlabeled"]}) == 40
+
+    # Once they have their labels, and others too, pretraining sees the same images.
+    rows = [f"{file},{'cat' if number % 2 else 'dog'},test" for number, file in enumerate(aside[:4])]
+    rows += [f"{file},,test" for file in aside[4:]]
+    rows += [f"{file},{'cat' if number % 2 else 'dog'}," for number, file in enumerate(images.files["unlabeled"][:9])]
+    (root / "labels.csv").write_text("\n".join(["picture,class,split", *rows]))
+    assert read_folder(root, 8, tmp_path / "later") == []
+    later = open_images(tmp_path / "later")
+    assert later.checksums["unlabeled.npy"] == images.checksums["unlabeled.npy"]
+    assert later.files["set_aside"] == sorted(aside[4:])
+    assert [len(later.train), len(later.test)] == [9, 4]
+
+
+def test_read_folder_sets_aside_at_most_a_quarter(labeled, tmp_path):
+    read_folder(labeled("a/00.png,,"), 8, tmp_path / "images", test_images=60)
+    assert len(open_images(tmp_path / "images").files["set_aside"]) == 10
+    read_folder(labeled("a/00.png,,test", "a/02.png,,"), 8, tmp_path / "images", test_images=60)
+    assert open_images(tmp_path / "images").files["set_aside"] == ["a/00.png"]
+
+
+def test_read_table_keeps_columns_and_rows(labeled):
+    rows = ("a/00.png;'=cat;seen by Ann;", "./a/02.png;;;", 'b/01.png;"a; b";;"first\nsecond"')
+    root = labeled(*rows, header="file;class; note;extra")
+    assert read_table(root, ["a/02.png"]) == (
+        ["file", "class", "note", "extra", "split"],
+        ";",
+        [["a/00.png", "'=cat", "seen by Ann", "", ""], ["b/01.png", "a; b", "", "first\nsecond", ""]],
+    )
+    (root / "labels.csv").unlink()
+    assert read_table(root, []) == (["picture", "class", "split"], ",", [])
+
+
 def test_labels_table_passes_over_what_spreadsheets_leave(labeled, tmp_path):
     """Rows of separators, an index column, separators at the end of rows, and quoted cells."""
     for header, rows in (
@@ -470,7 +520,6 @@ def test_read_folder_passes_over_links_to_themselves(folder, tmp_path):
         (("a/00.png,cat,", "a/02.png,cat,"), "has labels of 1 classes: at least two are needed"),
         (("a/00.png,cat,", "a/02.png,dog,"), "class 'cat' has a single labelled image, .*00.png: label another one"),
         (("a/00.png,cat,", "a/02.png,dog,test"), "02.png: class 'dog' has test images, but no others"),
-        ((), "has labels of 0 classes"),
     ],
 )
 def test_labels_table_names_row_at_fault(labeled, tmp_path, rows, complaint):

@@ -54,9 +54,10 @@ def draw_labeled(
         Indices of the labelled images, sorted.
 
     Raises:
-        UserError: The ratio or the fold leaves a class without a visible label; the message names the smallest ratio
-            that works.
+        UserError: There is no label, or the ratio or the fold leaves a class without a visible one; the message names
+            the smallest ratio that works.
     """
+    _require_labels(labels)
     has_fold = folds is not None and draw == 0 and seed < len(folds)
     first = folds[seed] if folds is not None and has_fold else np.arange(0)
     rest = np.setdiff1d(np.arange(len(labels)), first)
@@ -98,8 +99,20 @@ def pick_evenly(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.i
 
     Returns:
         (min(size, N),) indices of the picked images, sorted.
+
+    Raises:
+        UserError: There is no label.
     """
+    _require_labels(labels)
     return np.sort(_stratified_order(labels, seed)[:size])
+
+
+def _require_labels(labels: NDArray[np.int64]) -> None:
+    if not len(labels):
+        raise UserError(
+            "no image has a label yet: open plots/label.html in a browser, label images there, save the table as "
+            "labels.csv in the folder of the images, and run `dvc repro` again"
+        )
 
 
 def unlabeled_pool(

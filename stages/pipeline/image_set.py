@@ -3,7 +3,8 @@
 train.npy, test.npy, unlabeled.npy    (N, H, W, 3) uint8, RGB
 train_labels.npy, test_labels.npy     (N,) int64, indices into the classes
 folds.npy                             (F, M) int64, predefined folds of training images; (0, 0) where there are none
-files.json                            file of each image of a split, relative to the folder that they came from
+files.json                            file of each image of a split, relative to the folder that they came from, and
+                                      of those that are set aside until they have a label to test with
 dataset.json                          source, classes, sizes, SHA-256 of each array
 """
 
@@ -32,6 +33,7 @@ from stages.pipeline.files import (
 )
 from stages.pipeline.progress import progress
 
+SET_ASIDE = "set_aside"
 _ARRAYS = ("train", "test", "unlabeled", "train_labels", "test_labels", "folds")
 _FILES = ("dataset.json", "files.json", *(f"{name}.npy" for name in _ARRAYS))
 
@@ -86,7 +88,7 @@ class ImageSet:
 
     @cached_property
     def files(self) -> dict[str, list[str]]:
-        """File of each image of `train`, `test` and `unlabeled`; empty if the source has no files."""
+        """File of each image of `train`, `test` and `unlabeled`, and those `set_aside`; empty without files."""
         return read_json(self.directory / "files.json", "download", dict[str, list[str]])
 
     def _open(self, name: str, dtype: type[Scalar]) -> NDArray[Scalar]:

@@ -107,6 +107,7 @@ class Dataset(Section):
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
     image_size: Pixels
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_images: PositiveInt = 60
     skip_broken: bool = False
 
     @model_validator(mode="after")

@@ -18,9 +18,9 @@ CLASSES = ("<img src=x onerror=alert(1)>", "=cmd()")
 
 _NOT_OF_THE_SEED = (".gitignore", "report.html", "scan.json")
 
-LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict", "suggest"}
+LABEL_READERS = {"label", "supervised", "probe", "fine_tune", "semi_supervised", "compare", "predict"}
 STUDY = {"study@1.0"}
-ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "embed", "tsne"}
+ALL_STAGES = LABEL_READERS | STUDY | {"download", "sample", "pretrain", "suggest", "embed", "tsne"}
 
 
 class Clone:

@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,20 +22,30 @@ from stages.images.sources.listing import (
     printable,
     read_chunks,
 )
-from stages.images.sources.walk import LABELS, has_splits
+from stages.images.sources.walk import LABELED, LABELS, image_places
 from stages.pipeline.errors import UserError
-from stages.pipeline.image_set import ImageSetWriter, create_image_set
+from stages.pipeline.image_set import SET_ASIDE, ImageSetWriter, create_image_set
 
 _CHUNK = 512
 _BLACK_BELOW = 10
-_LAYOUT = f"dataset.path needs {LABELS}, or train/<class>/ and perhaps test/<class>/ and unlabeled/"
+_LAYOUT = f"dataset.path is a folder of images, with {LABELS}, or with train/<class>/ and perhaps test/<class>/"
+_NO_LABELS = (
+    "no image has a label yet: the pipeline runs as far as `suggest`, which makes a page to label on; if the images "
+    "lie in folders of classes already, move those into train/"
+)
 
 ClassFiles = dict[str, list[Path]]
 Splits = dict[str, list[tuple[Path, int]]]
 
 
 def read_folder(
-    path: str | Path, size: int, directory: str | Path, *, test_share: float = 0.2, skip_broken: bool = False
+    path: str | Path,
+    size: int,
+    directory: str | Path,
+    *,
+    test_share: float = 0.2,
+    test_images: int = 60,
+    skip_broken: bool = False,
 ) -> list[str]:
     """Create an image set from a folder of images.
 
@@ -45,12 +56,16 @@ def read_folder(
     for training stay among the unlabelled ones, so that pretraining does not change with every label. Without
     unlabelled images, the training images stand in for them.
 
+    A table may set images aside, for testing but without a class: they are not used before they have one. Without any
+    label, some images are set aside by their names, so that pretraining need not be repeated once they are labelled.
+
     Args:
         path: Folder that holds `train/<class>/` and perhaps `test/<class>/` and `unlabeled/`; or `labels.csv` and, at
             any depth, the images.
         size: Height and width of the images in the image set in pixels.
         directory: Directory of the image set.
         test_share: Share of the labelled images of each class, in 0..1, that is drawn for testing.
+        test_images: Number of images that are set aside if there is no label; at most a quarter of them.
         skip_broken: Whether to leave out images that cannot be read.
 
     Returns:
@@ -61,7 +76,7 @@ def read_folder(
             labels is wrong (see `read_labels`), or images are broken; all of those are found before the line is made.
     """
     root, left_out = Path(path), defaultdict[str, list[Path]](list)
-    classes, found, notes = _find_splits(root, test_share, left_out)
+    classes, found, aside, notes = _find_splits(root, test_share, test_images, left_out)
 
     with create_image_set(directory, "folder", classes) as writer:
         broken = {split: _read_all(files, writer, split, size) for split, files in found.items()}
@@ -77,17 +92,24 @@ def read_folder(
                 _read_all(files, writer, split, size)
             if split != "unlabeled":
                 writer.add(f"{split}_labels", np.array([number for _, number in files], np.int64))
-            writer.files[split] = [printable(file.relative_to(root).as_posix()) for file, _ in files]
+            writer.files[split] = [_name(file, root) for file, _ in files]
+        writer.files[SET_ASIDE] = [_name(file, root) for file in aside]
         dark = [split for split in found if _is_black(writer.directory / f"{split}.npy")]
 
     notes += left_out_sentences(left_out, causes)
     return notes + [f"all images of {split} are nearly black: check how their values are stored" for split in dark]
 
 
-def _find_splits(root: Path, test_share: float, left_out: LeftOut) -> tuple[tuple[str, ...], Splits, list[str]]:
-    """Return the classes, the files of each split with their class numbers, and what to say of the splits."""
-    train, test, unlabeled = _find_files(root, left_out)
+def _find_splits(
+    root: Path, test_share: float, test_images: int, left_out: LeftOut
+) -> tuple[tuple[str, ...], Splits, list[Path], list[str]]:
+    """Return the classes, the files of each split with their class numbers, those set aside, and what to say of it."""
+    train, test, unlabeled, aside = _find_files(root, left_out)
     names = {*train, *test}
+    if not names:
+        aside = aside or _draw_aside(unlabeled, root, test_images)
+        unlabeled = sorted(set(unlabeled) - set(aside))
+        return (), {"train": [], "test": [], "unlabeled": [(file, 0) for file in unlabeled]}, aside, [_NO_LABELS]
     if len(names) < 2:
         raise UserError(f"{printable(str(root))} has labels of {len(names)} classes: at least two are needed")
 
@@ -116,32 +138,49 @@ def _find_splits(root: Path, test_share: float, left_out: LeftOut) -> tuple[tupl
         "test": _flat(test, classes),
         "unlabeled": [(file, 0) for file in unlabeled],
     }
-    return classes, found, notes
+    return classes, found, aside, notes
 
 
-def _find_files(root: Path, left_out: LeftOut) -> tuple[ClassFiles, ClassFiles, list[Path]]:
-    """Return the files for training and for testing by class, and those that need no label.
+class _Files(NamedTuple):
+    """Files for training and for testing by class, those that need no label, and those set aside for testing."""
+
+    train: ClassFiles
+    test: ClassFiles
+    unlabeled: list[Path]
+    aside: list[Path]
+
+
+def _find_files(root: Path, left_out: LeftOut) -> _Files:
+    """Find the files of each kind.
 
     A table of labels adds to what the directories say; rows without a split are for training. What it names needs no
-    label either.
+    label either, unless it is for testing.
     """
+    if not root.is_dir():
+        raise UserError(f"{printable(str(root))} is not there: {_LAYOUT}")
     has_table = (root / LABELS).is_file()
-    if has_table and not has_splits(root):
-        train, test, unlabeled = ClassFiles(), ClassFiles(), image_files(root, left_out)
-    else:
-        train = {} if has_table and not (root / "train").is_dir() else _find_classes(root / "train", left_out)
-        test = _find_classes(root / "test", left_out) if (root / "test").is_dir() else {}
-        unlabeled = _find_images([root / "unlabeled"], left_out) if (root / "unlabeled").is_dir() else []
+    train, test = ({} if not (root / split).is_dir() else _find_classes(root / split, left_out) for split in LABELED)
+    if test and not train and not has_table:
+        raise UserError(f"{root / 'train'} is not there: {_LAYOUT}")
+    places = [place for place in image_places(root) if place.name not in LABELED or place == root]
+    unlabeled = _find_images(places, left_out) if places else []
     if not has_table:
-        return train, test, unlabeled
+        return _Files(train, test, unlabeled, [])
 
     for paths in left_out.values():
         paths[:] = [path for path in paths if path != root / LABELS]
-    rows = read_labels(root, unlabeled)
+    rows, aside = read_labels(root, unlabeled), list[Path]()
     for path, row in rows.items():
         if row.label:
             (test if row.split == "test" else train).setdefault(row.label, []).append(path)
-    return train, test, [path for path in unlabeled if path not in rows or rows[path].split != "test"]
+        elif row.split == "test":
+            aside.append(path)
+    rest = [path for path in unlabeled if path not in rows or rows[path].split != "test"]
+    return _Files(train, test, rest, aside)
+
+
+def _name(file: Path, root: Path) -> str:
+    return printable(file.relative_to(root).as_posix())
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -169,6 +208,11 @@ def _draw_test(labeled: ClassFiles, root: Path, share: float) -> ClassFiles:
     return test
 
 
+def _draw_aside(files: list[Path], root: Path, count: int) -> list[Path]:
+    """Draw files for testing whose label is not known yet, at most a quarter of all."""
+    return sorted(files, key=lambda file: _lot(file.relative_to(root)))[: min(count, len(files) // 4)]
+
+
 def _lot(path: Path) -> float:
     """Return a number in 0..1 that a path alone determines, evenly spread over paths."""
     name = unicodedata.normalize("NFC", printable(path.as_posix()))
@@ -181,8 +225,6 @@ def _find_classes(split: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     Class names are in Unicode's composed form, whatever form the file system has, and read as Latin-1 if they are not
     UTF-8. Folders whose names then are the same are one class.
     """
-    if not split.is_dir():
-        raise UserError(f"{split} is not there: {_LAYOUT}")
     folders = defaultdict[str, list[Path]](list)
     for child in sorted(split.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
@@ -210,8 +252,6 @@ def _find_images(directories: list[Path], left_out: LeftOut) -> list[Path]:
     skipped: LeftOut = defaultdict(list)
     found: list[Path] = []
     for directory in directories:
-        if not directory.is_dir():
-            raise UserError(f"{directory} is not there: {_LAYOUT}")
         found += image_files(directory, skipped)
 
     if not found:
@@ -252,4 +292,6 @@ def _read_all(files: list[tuple[Path, int]], writer: ImageSetWriter, split: str,
 def _is_black(path: Path) -> bool:
     """Return whether every image of an array of them is nearly black."""
     images = np.load(path, mmap_mode="r")
-    return all(images[start : start + _CHUNK].max() < _BLACK_BELOW for start in range(0, len(images), _CHUNK))
+    return len(images) > 0 and all(
+        images[start : start + _CHUNK].max() < _BLACK_BELOW for start in range(0, len(images), _CHUNK)
+    )

@@ -3,7 +3,7 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +24,28 @@ class LabelRow(NamedTuple):
         file: File of the image, relative to the folder.
         label: Name of the class; empty if the image has no label.
         split: `train`, `test`, or empty.
+        cells: Text of each column as it stands in the table, by the column's name.
     """
 
     number: int
     file: str
     label: str
     split: str
+    cells: dict[str, str]
+
+
+class LabelTable(NamedTuple):
+    """A table of labels as it stands, so that rows can be added to it.
+
+    Attributes:
+        columns: Names of the columns; one of them is `split`.
+        delimiter: Sign between columns.
+        rows: Text of each column, row by row.
+    """
+
+    columns: list[str]
+    delimiter: str
+    rows: list[list[str]]
 
 
 def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
@@ -62,24 +78,34 @@ def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
     return {path: rows[path] for path in known.values() if path in rows}
 
 
+def read_table(root: Path, without: Collection[str]) -> LabelTable:
+    """Read the table of labels of a folder, or start one.
+
+    Args:
+        root: Folder that may hold the table.
+        without: Files whose rows are left out, since other rows will take their place.
+
+    Raises:
+        UserError: The table is wrong; see `read_rows`.
+    """
+    path, replaced = root / LABELS, {_normal(file) for file in without}
+    if not path.is_file():
+        return LabelTable([_FILE_COLUMNS[0], "class", "split"], _DELIMITERS[0], [])
+    rows = [row.cells for row in read_rows(path) if _normal(row.file) not in replaced]
+    reader = _open_table(path)
+    columns = list(dict.fromkeys([*(name.strip() for name in reader.fieldnames or []), "split"]))
+    return LabelTable(columns, reader.reader.dialect.delimiter, [[cells.get(c, "") for c in columns] for cells in rows])
+
+
 def read_rows(table: Path) -> Iterator[LabelRow]:
     """Yield the rows of a table of labels; columns are separated by commas, semicolons or tabs.
 
     Raises:
         UserError: The table is no CSV in UTF-8, lacks a column, or has an unknown split. The message names the row.
     """
-    content = table.read_bytes()
+    reader = _open_table(table)
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{table}, row {row}: it is not in UTF-8: save the table as CSV in UTF-8") from error
-
-    delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
-    try:
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
+        columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
         file_column = next((name for name in _FILE_COLUMNS if name in columns), None)
         if file_column is None or "class" not in columns:
             raise UserError(f"{table}, row 1: its columns are {columns}, but picture and class are needed")
@@ -93,9 +119,20 @@ def read_rows(table: Path) -> Iterator[LabelRow]:
             if split not in ("", "train", "test"):
                 raise UserError(f"{table}, row {reader.line_num}: split is {split!r}: it must be train, test or empty")
             file, label = (unescape_formula(cells[name]) for name in (file_column, "class"))
-            yield LabelRow(reader.line_num, file, _composed(label.strip()), split)
+            yield LabelRow(reader.line_num, file, _composed(label.strip()), split, cells)
     except csv.Error as error:
         raise UserError(f"{table}, row {reader.reader.line_num}: {error}") from error
+
+
+def _open_table(table: Path) -> "csv.DictReader[str]":
+    content = table.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{table}, row {row}: it is not in UTF-8: save the table as CSV in UTF-8") from error
+    delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
 
 
 def _normal(name: str) -> str:

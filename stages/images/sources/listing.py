@@ -80,6 +80,8 @@ def read_chunks(files: Sequence[Path], size: int, title: str) -> Iterator[ImageC
         except UserError as error:
             return error
 
+    if not files:
+        return
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with progress(title=title, unit="img", total=len(files)) as bar:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LABELS = "labels.csv"
-SPLITS = ("train", "test", "unlabeled")
+LABELED = ("train", "test")
+SPLITS = (*LABELED, "unlabeled")
 
 
 def has_splits(root: Path) -> bool:
