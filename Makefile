@@ -48,4 +48,4 @@ clean-scratch: setup  ## show and remove checkpoints of interrupted runs
 
 lock:  ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --group test pyproject.toml -o requirements.lock
+	    --extra export --group test pyproject.toml -o requirements.lock

@@ -34,6 +34,7 @@ from stages.reporting.figures.style import choose_fonts, figure_png
 from stages.reporting.records import (
     TRAINING_TITLES,
     read_cost,
+    read_data,
     read_distances,
     read_embeddings,
     read_history,
@@ -101,8 +102,8 @@ def read_results(params: Params, images: ImageSet) -> Results:
     scores = {method: method_score(predictions[method], read_score(method)["labels"]) for method in METHODS}
     histories = {stage: read_history(stage) for stage in TRAINING_TITLES}
     weights = {"supervised": 1.0, "fine_tune": 1.0, "semi_supervised": params.semi_supervised.cross_entropy_weight}
+    (data, copies), from_random = read_data(), params.semi_supervised.init == "random"
     runs, classes = find_runs(read_settings(), params.flat(), images), len(images.classes)
-    from_random = params.semi_supervised.init == "random"
 
     # What may mislead, if there is anything.
     sentences = [early_stop_sentence(name, histories[name], classes, weight) for name, weight in weights.items()]
@@ -122,6 +123,8 @@ def read_results(params: Params, images: ImageSet) -> Results:
         histories=histories,
         costs={stage: read_cost(stage) for stage in TRAINING_TITLES},
         study_costs={ratio: read_study_cost(ratio) for ratio in params.study.label_ratios},
+        data=data,
+        copies=copies,
     )
 
 

@@ -25,7 +25,8 @@ def folder(tmp_path):
         for number, name in enumerate(names):
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(3):
-                Image.new("RGB", (40 + i, 30), (number * 200, i * 50, 0)).save(tmp_path / split / name / f"{i}.png")
+                colour = (number * 200, i * 50, len(split))
+                Image.new("RGB", (40 + i, 30), colour).save(tmp_path / split / name / f"{i}.png")
     (tmp_path / "unlabeled" / "deep" / "er").mkdir(parents=True)
     Image.new("RGB", (9, 99), RED).save(tmp_path / "unlabeled" / "deep" / "er" / "x.jpg")
     (tmp_path / "unlabeled" / "notes.txt").write_text("not an image")
@@ -40,7 +41,7 @@ def test_read_folder_layout_and_labels(folder, tmp_path):
     assert images.train.shape == images.test.shape == (6, 16, 16, 3)
     assert images.unlabeled.shape == (1, 16, 16, 3)
     assert images.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert (images.train[4] == (200, 50, 0)).all()
+    assert (images.train[4] == (200, 50, 5)).all()
 
 
 def test_read_image_converts_every_mode(tmp_path):
@@ -208,7 +209,7 @@ def test_read_folder_counts_what_it_leaves_out(folder, tmp_path):
     (cat / "nowhere.png").symlink_to(tmp_path / "gone.png")
     (cat / "phone.HEIC").write_bytes(b"")
     (cat / "no_ending").write_bytes((cat / "0.png").read_bytes())
-    notes = read_folder(folder, 16, tmp_path / "images")
+    notes = read_folder(folder, 16, tmp_path / "images").notes
     assert open_images(tmp_path / "images").train.shape == (7, 16, 16, 3)
     text = "\n".join(notes)
     for what in (
@@ -225,7 +226,7 @@ def test_read_folder_counts_what_it_leaves_out(folder, tmp_path):
 def test_read_folder_lists_first_ten_left_out(folder, tmp_path):
     for number in range(14):
         (folder / "unlabeled" / f"{number:02}.mp4").write_bytes(b"")
-    (note,) = read_folder(folder, 16, tmp_path / "images")
+    (note,) = read_folder(folder, 16, tmp_path / "images").notes
     assert note.startswith("15 left out")
     assert note.endswith("08.mp4; " + str(folder / "unlabeled" / "09.mp4") + " and 5 more")
 
@@ -234,7 +235,7 @@ def test_read_folder_lists_first_ten_left_out(folder, tmp_path):
 def test_read_folder_counts_folders_that_may_not_be_read(folder, tmp_path):
     locked = folder / "train" / "cat" / "locked"
     locked.mkdir(mode=0)
-    notes = read_folder(folder, 16, tmp_path / "images")
+    notes = read_folder(folder, 16, tmp_path / "images").notes
     locked.chmod(0o700)
     assert any("folders that may not be read" in note for note in notes)
 
@@ -253,22 +254,22 @@ def test_read_folder_names_all_broken_images_at_once(folder, tmp_path):
 def test_read_folder_skips_broken_images_if_asked(folder, tmp_path):
     (folder / "train" / "cat" / "0.png").write_bytes(b"broken")
     (folder / "unlabeled" / "y.png").write_bytes(b"broken")
-    notes = read_folder(folder, 16, tmp_path / "images", skip_broken=True)
+    notes = read_folder(folder, 16, tmp_path / "images", skip_broken=True).notes
     images = open_images(tmp_path / "images")
     assert images.train_labels.tolist() == [0, 0, 1, 1, 1]
     assert images.train.shape == (5, 16, 16, 3)
-    assert (images.train[3] == (200, 50, 0)).all()
+    assert (images.train[3] == (200, 50, 5)).all()
     assert any(note.startswith("2 left out: ") and "cat/0.png" in note for note in notes)
     for number in range(3):
         (folder / "train" / "cat" / f"{number}.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match="no image of class 'cat' of train can be read"):
+    with pytest.raises(UserError, match="no image of class 'cat' of train is left that can be read"):
         read_folder(folder, 16, tmp_path / "more", skip_broken=True)
 
 
 def test_read_folder_says_that_all_images_are_black(folder, tmp_path):
     for path in (folder / "test").rglob("*.png"):
         Image.new("RGB", (9, 9), (3, 3, 3)).save(path)
-    (note,) = [note for note in read_folder(folder, 16, tmp_path / "images") if "black" in note]
+    (note,) = [note for note in read_folder(folder, 16, tmp_path / "images").notes if "black" in note]
     assert note.startswith("all images of test are nearly black")
 
 
@@ -362,7 +363,7 @@ ROWS = ("a/00.png,cat,", "a/02.png,cat,train", "b/01.png,dog,", "./b/03.png,dog,
 def test_read_folder_takes_labels_from_table(labeled, tmp_path, delimiter):
     rows = [row.replace(",", delimiter) for row in (*ROWS, "a/06.png,,")]
     root = labeled(*rows, header=delimiter.join(("picture", "class", "split")), encoding="utf-8-sig")
-    assert read_folder(root, 8, tmp_path / "images") == []
+    assert read_folder(root, 8, tmp_path / "images").notes == []
     images = open_images(tmp_path / "images")
     assert images.classes == ("cat", "dog")
     assert images.files["train"] == ["a/00.png", "a/02.png", "b/01.png"]
@@ -398,7 +399,7 @@ def test_read_folder_draws_test_images_that_stay_the_same(labeled, tmp_path):
     tested = {}
     for count in (30, 40):
         root = labeled(*rows[:count], header="picture,class")
-        notes[count] = read_folder(root, 8, tmp_path / "images", test_share=0.3)
+        notes[count] = read_folder(root, 8, tmp_path / "images", test_share=0.3).notes
         images = open_images(tmp_path / "images")
         tested[count] = set(images.files["test"])
         assert set(images.test_labels) == set(images.train_labels) == {0, 1}
@@ -414,7 +415,7 @@ def test_read_folder_draws_test_images_that_stay_the_same(labeled, tmp_path):
 def test_read_folder_needs_neither_test_nor_unlabelled_directory(folder, tmp_path):
     shutil.rmtree(folder / "unlabeled")
     shutil.rmtree(folder / "test")
-    assert len(read_folder(folder, 8, tmp_path / "images")) == 2
+    assert len(read_folder(folder, 8, tmp_path / "images").notes) == 2
     images = open_images(tmp_path / "images")
     assert len(images.train) + len(images.test) == 6
     assert np.array_equal(images.unlabeled, images.train)
@@ -428,7 +429,7 @@ def test_read_folder_keeps_test_images_from_the_unlabelled(folder, labeled, tmp_
     (root / "unlabeled" / "linked.png").symlink_to(root / "test" / "cat" / "0.png")
     rows = [f"unlabeled/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(2)]
     (root / "labels.csv").write_text("\n".join(["picture,class", *rows]))
-    assert read_folder(root, 8, tmp_path / "images") == []
+    assert read_folder(root, 8, tmp_path / "images").notes == []
     images = open_images(tmp_path / "images")
     assert images.files["test"] == [f"test/{name}/{number}.png" for name in ("cat", "dog") for number in range(3)]
     assert len(images.train) == 4
@@ -444,7 +445,7 @@ def test_read_folder_without_labels_sets_images_aside(labeled, tmp_path, below):
     (root / "labels.csv").unlink()
     if below:
         root = shutil.move(root, tmp_path / "above" / below).parent
-    notes = read_folder(root, 8, tmp_path / "images", test_images=6)
+    notes = read_folder(root, 8, tmp_path / "images", test_images=6).notes
     assert len(notes) == 1
     assert "no image has a label yet" in notes[0]
     images = open_images(tmp_path / "images")
@@ -458,7 +459,7 @@ def test_read_folder_without_labels_sets_images_aside(labeled, tmp_path, below):
     rows += [f"{file},,test" for file in aside[4:]]
     rows += [f"{file},{'cat' if number % 2 else 'dog'}," for number, file in enumerate(images.files["unlabeled"][:9])]
     (root / "labels.csv").write_text("\n".join(["picture,class,split", *rows]))
-    assert read_folder(root, 8, tmp_path / "later") == []
+    assert read_folder(root, 8, tmp_path / "later").notes == []
     later = open_images(tmp_path / "later")
     assert later.checksums["unlabeled.npy"] == images.checksums["unlabeled.npy"]
     assert later.files["set_aside"] == sorted(aside[4:])
@@ -505,7 +506,7 @@ def test_labels_table_takes_names_with_outer_spaces(labeled, tmp_path):
 
 def test_read_folder_passes_over_links_to_themselves(folder, tmp_path):
     (folder / "unlabeled" / "loop").symlink_to(folder / "unlabeled" / "loop")
-    assert any("links that lead nowhere" in note for note in read_folder(folder, 8, tmp_path / "images"))
+    assert any("links that lead nowhere" in note for note in read_folder(folder, 8, tmp_path / "images").notes)
 
 
 @pytest.mark.parametrize(

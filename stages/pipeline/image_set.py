@@ -35,6 +35,7 @@ from stages.pipeline.progress import progress
 
 SET_ASIDE = "set_aside"
 _ARRAYS = ("train", "test", "unlabeled", "train_labels", "test_labels", "folds")
+_CHUNK = 1024
 _FILES = ("dataset.json", "files.json", *(f"{name}.npy" for name in _ARRAYS))
 
 
@@ -149,6 +150,16 @@ class ImageSetWriter:
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array
+
+    def keep(self, name: str, rows: Sequence[int]) -> None:
+        """Reduce `<name>.npy`, which is complete, to some of its rows."""
+        path, before = (self.directory / f"{part}{name}.npy" for part in ("", "."))
+        path.rename(before)
+        images = np.load(before, mmap_mode="r")
+        kept = self.create(name, (len(rows), *images.shape[1:]))
+        for start in range(0, len(rows), _CHUNK):
+            kept[start : start + _CHUNK] = images[rows[start : start + _CHUNK]]
+        before.unlink()
 
     def add(self, name: str, array: NDArray[np.generic]) -> None:
         """Write `array` as `<name>.npy`."""

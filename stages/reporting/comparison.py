@@ -15,7 +15,7 @@ from stages.evaluation.statistics import (
     labels_needed,
     paired_differences_over_runs,
 )
-from stages.reporting.records import TITLES, StudyCost, TrainingCost, method_seconds
+from stages.reporting.records import TITLES, DataSummary, StudyCost, TrainingCost, method_seconds
 from stages.reporting.runs import PipelineRun, unpacked_hits
 
 CAVEAT = (
@@ -68,6 +68,8 @@ class Results:
         histories: Training curve of each training run.
         costs: Cost of each training run.
         study_costs: Cost of the study at each label ratio.
+        data: What is in the image set.
+        copies: Table of copies among the images.
     """
 
     seed: int
@@ -82,6 +84,8 @@ class Results:
     histories: dict[str, pd.DataFrame]
     costs: dict[str, TrainingCost]
     study_costs: dict[float, StudyCost]
+    data: DataSummary
+    copies: pd.DataFrame
 
 
 def summarise_runs(runs: Sequence[PipelineRun], *, from_random: bool) -> Runs | None:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from stages.pipeline.files import read_array, read_json, require
+from stages.pipeline.files import read_array, read_json, require, unescape_formula
 
 TITLES = {
     "supervised": "Supervised",
@@ -23,6 +23,37 @@ TRAINING_TITLES = {
     "fine_tune": TITLES["fine_tune"],
     "semi_supervised": TITLES["semi_supervised"],
 }
+
+
+class CopyCounts(TypedDict):
+    """Numbers of copies: exact and near ones, those left out, and those of an image with another class."""
+
+    exact: int
+    near: int
+    left_out: int
+    other_class: int
+
+
+class DataSummary(TypedDict):
+    """What is in the image set, as in `metrics/data.json`.
+
+    Attributes:
+        train: Number of training images.
+        test: Number of test images.
+        unlabeled: Number of unlabelled images.
+        set_aside: Number of images that wait for a label to test with.
+        classes: Number of images of each class for training (`train`) and testing (`test`).
+        left_out: Number of files that were left out, by reason.
+        copies: Numbers of copies.
+    """
+
+    train: int
+    test: int
+    unlabeled: int
+    set_aside: int
+    classes: dict[str, dict[str, int]]
+    left_out: dict[str, int]
+    copies: CopyCounts
 
 
 class TrainingCost(TypedDict):
@@ -144,6 +175,17 @@ def read_distances() -> Distances:
         UserError: The file is missing or damaged.
     """
     return read_json("metrics/embed.json", "embed", Distances)
+
+
+def read_data() -> tuple[DataSummary, pd.DataFrame]:
+    """Read what is in the image set, and the table of copies.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    summary = read_json("metrics/data.json", "download", DataSummary)
+    copies = pd.read_csv(require("data/copies.csv", "download"), keep_default_na=False)
+    return summary, copies.map(lambda cell: unescape_formula(cell) if isinstance(cell, str) else cell)
 
 
 def read_cost(stage: str) -> TrainingCost:

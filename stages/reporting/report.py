@@ -29,9 +29,10 @@ from stages.reporting.comparison import (
     whole_seconds,
 )
 from stages.reporting.pages import jpeg_url, render
-from stages.reporting.records import TITLES, TRAINING_TITLES, StudyCost, TrainingCost
+from stages.reporting.records import TITLES, TRAINING_TITLES, DataSummary, StudyCost, TrainingCost
 
 _GALLERY_IMAGES, _GALLERY_PIXELS = 12, 96
+_MOST_ROWS = 30
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "scipy", "statsmodels", "pandas")
 
 
@@ -82,6 +83,8 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
         "whole_cost": _whole_cost_table(whole_seconds(results)),
         "study_cost": _study_cost_table(results.study_costs),
         "parameters": _parameters_table(parameters),
+        "classes": _classes_table(results.data),
+        "copies": _copies_table(results.copies),
         "checksums": pd.DataFrame(images.checksums.items(), columns=["file", "SHA-256"]),
         "versions": _versions_table(),
     }
@@ -91,10 +94,9 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
     return render(
         "report.html",
         labels=results.scores["semi_supervised"]["labels"],
-        train_images=len(images.train),
-        unlabeled_images=len(images.unlabeled),
+        data=results.data,
+        shown_rows=_MOST_ROWS,
         unlabeled_used=parameters["unlabeled.size"] or len(images.unlabeled),
-        test_images=len(images.test),
         image_size=images.train.shape[1],
         classes=images.classes,
         source=images.source,
@@ -175,6 +177,22 @@ def _evolution(representation: pd.DataFrame) -> str:
         f"From random weights to epoch {last['epoch']:.0f}, the k-NN accuracy changes from {first['knn_accuracy']:.1%} "
         f"to {last['knn_accuracy']:.1%}, and the effective rank of the features around their mean from "
         f"{first['centered_rank']:.1f} to {last['centered_rank']:.1f}."
+    )
+
+
+def _classes_table(data: DataSummary) -> pd.DataFrame:
+    classes = data["classes"]
+    rows = [(name, f"{counts['train']:,}", f"{counts['test']:,}") for name, counts in classes.items()][:_MOST_ROWS]
+    return pd.DataFrame(rows, columns=["class", "training images", "test images"])
+
+
+def _copies_table(copies: pd.DataFrame) -> pd.DataFrame:
+    shown = copies.head(_MOST_ROWS)
+    among = (shown["split"] + ", " + shown["class"]).str.removesuffix(", ")
+    original = (shown["copy_of_split"] + ", " + shown["copy_of_class"]).str.removesuffix(", ")
+    kind = shown["kind"] + shown["left_out"].map({True: ", left out", False: ""})
+    return pd.DataFrame(
+        {"image": shown["file"], "among": among, "copy of": shown["copy_of"], "which is": original, "kind": kind}
     )
 
 

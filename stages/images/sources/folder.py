@@ -7,11 +7,14 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from stages.images.sources.copies import FileCopy, ImageFile, copies_table, copy_sentences, find_copies
 from stages.images.sources.labels import read_labels
 from stages.images.sources.listing import (
     NAMED_BROKEN,
@@ -19,6 +22,7 @@ from stages.images.sources.listing import (
     image_files,
     left_out_sentences,
     listed,
+    name_below,
     printable,
     read_chunks,
 )
@@ -38,6 +42,20 @@ ClassFiles = dict[str, list[Path]]
 Splits = dict[str, list[tuple[Path, int]]]
 
 
+class FolderReport(NamedTuple):
+    """What is to be said of a folder that was read.
+
+    Attributes:
+        notes: Sentences about what was drawn or left out, looks wrong, or is there twice.
+        left_out: Number of files that were left out, by reason.
+        copies: Table of copies; see `copies_table`.
+    """
+
+    notes: list[str]
+    left_out: dict[str, int]
+    copies: pd.DataFrame
+
+
 def read_folder(
     path: str | Path,
     size: int,
@@ -46,7 +64,7 @@ def read_folder(
     test_share: float = 0.2,
     test_images: int = 60,
     skip_broken: bool = False,
-) -> list[str]:
+) -> FolderReport:
     """Create an image set from a folder of images.
 
     Every image is turned upright, laid on white where it is transparent, cropped to its central square and resized.
@@ -54,10 +72,9 @@ def read_folder(
 
     Without test images, some of the labelled images are drawn for testing, by their names. Images that a table labels
     for training stay among the unlabelled ones, so that pretraining does not change with every label. Without
-    unlabelled images, the training images stand in for them.
-
-    A table may set images aside, for testing but without a class: they are not used before they have one. Without any
-    label, some images are set aside by their names, so that pretraining need not be repeated once they are labelled.
+    unlabelled images, the training images stand in for them. Copies of test images are left out of both. A table may
+    set images aside, for testing but without a class: they are not used before they have one. Without any label, some
+    are set aside by their names, so that pretraining need not be repeated once they are labelled.
 
     Args:
         path: Folder that holds `train/<class>/` and perhaps `test/<class>/` and `unlabeled/`; or `labels.csv` and, at
@@ -69,35 +86,36 @@ def read_folder(
         skip_broken: Whether to leave out images that cannot be read.
 
     Returns:
-        Sentences about what was drawn or left out, or looks wrong.
+        What was drawn or left out, looks wrong, or is there twice.
 
     Raises:
-        UserError: There are no labels, a class has no images, a test class does not occur in training, the table of
-            labels is wrong (see `read_labels`), or images are broken; all of those are found before the line is made.
+        UserError: A class has no images, the table of labels is wrong (see `read_labels`), or images are broken.
     """
     root, left_out = Path(path), defaultdict[str, list[Path]](list)
     classes, found, aside, notes = _find_splits(root, test_share, test_images, left_out)
 
     with create_image_set(directory, "folder", classes) as writer:
-        broken = {split: _read_all(files, writer, split, size) for split, files in found.items()}
-        causes = list(dict.fromkeys(cause for split in broken.values() for cause in split.values()))
+        broken = _read_splits(found, writer, size)
+        causes = list(dict.fromkeys(broken.values()))
         if causes and not skip_broken:
             raise UserError(
                 f"{listed(causes, NAMED_BROKEN)}: repair or remove them, or set dataset.skip_broken to true"
             )
+        _leave_out(broken, found, classes, writer)
+        copies = _find_copies(found, classes, writer)
+        _leave_out({copy.file.path for copy in copies if copy.is_left_out}, found, classes, writer)
+
         for split, files in found.items():
-            if broken[split]:
-                files[:] = [(file, number) for file, number in files if file not in broken[split]]
-                _require_all_classes(files, classes, split)
-                _read_all(files, writer, split, size)
             if split != "unlabeled":
                 writer.add(f"{split}_labels", np.array([number for _, number in files], np.int64))
-            writer.files[split] = [_name(file, root) for file, _ in files]
-        writer.files[SET_ASIDE] = [_name(file, root) for file in aside]
+            writer.files[split] = [name_below(file, root) for file, _ in files]
+        writer.files[SET_ASIDE] = [name_below(file, root) for file in aside]
         dark = [split for split in found if _is_black(writer.directory / f"{split}.npy")]
 
-    notes += left_out_sentences(left_out, causes)
-    return notes + [f"all images of {split} are nearly black: check how their values are stored" for split in dark]
+    notes += left_out_sentences(left_out, causes) + copy_sentences(copies, root)
+    notes += [f"all images of {split} are nearly black: check how their values are stored" for split in dark]
+    counts = {why: len(paths) for why, paths in left_out.items() if paths} | ({"broken": len(causes)} if causes else {})
+    return FolderReport(notes, counts, copies_table(copies, root))
 
 
 def _find_splits(
@@ -177,10 +195,6 @@ def _find_files(root: Path, left_out: LeftOut) -> _Files:
             aside.append(path)
     rest = [path for path in unlabeled if path not in rows or rows[path].split != "test"]
     return _Files(train, test, rest, aside)
-
-
-def _name(file: Path, root: Path) -> str:
-    return printable(file.relative_to(root).as_posix())
 
 
 def _identity(file: Path) -> tuple[int, int]:
@@ -270,23 +284,52 @@ def _flat(found: dict[str, list[Path]], classes: tuple[str, ...]) -> list[tuple[
     return [(file, classes.index(name)) for name in sorted(found) for file in sorted(found[name])]
 
 
-def _require_all_classes(files: list[tuple[Path, int]], classes: tuple[str, ...], split: str) -> None:
-    present = {number for _, number in files}
-    absent = [name for number, name in enumerate(classes) if number not in present]
-    if not files or (split == "train" and absent):
-        what = f"class {absent[0]!r} of {split}" if files else split
-        raise UserError(f"no image of {what} can be read: repair or add some")
-
-
-def _read_all(files: list[tuple[Path, int]], writer: ImageSetWriter, split: str, size: int) -> dict[Path, str]:
-    """Read image files into the array of a split, and return why a file cannot be read, for each that cannot."""
+def _read_splits(found: Splits, writer: ImageSetWriter, size: int) -> dict[Path, str]:
+    """Read all image files into the arrays of their splits, and return why a file cannot be read, where it cannot."""
     broken: dict[Path, str] = {}
-    array, position = writer.create(split, (len(files), size, size, 3)), 0
-    for chunk in read_chunks([file for file, _ in files], size, f"read {split}"):
-        array[position : position + len(chunk.files)] = chunk.images
-        position += len(chunk.files)
-        broken |= chunk.broken
+    for split, files in found.items():
+        array, position = writer.create(split, (len(files), size, size, 3)), 0
+        for chunk in read_chunks([file for file, _ in files], size, f"read {split}"):
+            array[position : position + len(chunk.files)] = chunk.images
+            position += len(chunk.files)
+            broken |= chunk.broken
     return broken
+
+
+def _leave_out(files: Container[Path], found: Splits, classes: tuple[str, ...], writer: ImageSetWriter) -> None:
+    """Take files out of the splits and of their arrays.
+
+    Raises:
+        UserError: Nothing is left of a split, or of a class for training.
+    """
+    for split, entries in found.items():
+        rows = [row for row, (file, _) in enumerate(entries) if file not in files]
+        if len(rows) == len(entries):
+            continue
+        entries[:] = [entries[row] for row in rows]
+        present = {number for _, number in entries}
+        absent = [name for number, name in enumerate(classes) if number not in present]
+        if not entries or (split == "train" and absent):
+            what = f"class {absent[0]!r} of {split}" if entries else split
+            raise UserError(f"no image of {what} is left that can be read and is no copy of a test image: add some")
+        writer.keep(split, rows)
+
+
+def _find_copies(found: Splits, classes: tuple[str, ...], writer: ImageSetWriter) -> list[FileCopy]:
+    """Find copies among all images that were read; test images come first, so that others are copies of them."""
+    places: dict[Path, tuple[str, int]] = {}
+    for split in ("test", "train", "unlabeled"):
+        for row, (file, _) in enumerate(found[split]):
+            places.setdefault(file, (split, row))
+    arrays = {split: np.load(writer.directory / f"{split}.npy", mmap_mode="r") for split in found}
+    copies = find_copies([arrays[split][row] for split, row in places.values()])
+
+    def described(file: Path) -> ImageFile:
+        split, row = places[file]
+        return ImageFile(file, split, "" if split == "unlabeled" else classes[found[split][row][1]])
+
+    files = [described(file) for file in places]
+    return [FileCopy(files[copy.number], files[copy.original], copy.is_exact) for copy in copies]
 
 
 def _is_black(path: Path) -> bool:

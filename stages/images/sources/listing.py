@@ -126,6 +126,11 @@ def listed(entries: Sequence[Path | str], most: int) -> str:
     return "; ".join(printable(str(entry)) for entry in entries[:most]) + more
 
 
+def name_below(file: Path, root: Path) -> str:
+    """Return the name of a file relative to a folder, in a form that can be printed."""
+    return printable(file.relative_to(root).as_posix())
+
+
 def printable(text: str) -> str:
     """Return a text that can be printed in one line, although a file name in it is not UTF-8 or breaks the line."""
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
