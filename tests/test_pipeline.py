@@ -15,7 +15,7 @@ PIPELINE = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 LOCK = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 STAGES = PIPELINE["stages"]
-COMMANDS = ("clean_scratch", "experiments", "seeds", "verify")
+COMMANDS = ("export", "clean_scratch", "experiments", "seeds", "verify")
 PACKAGES = ("pipeline", "images", "models", "losses", "training", "methods", "evaluation", "reporting", "labeling")
 SOURCES = sorted(path for package in ("stages", "benchmarks") for path in (ROOT / package).rglob("*.py"))
 
