@@ -158,7 +158,7 @@ def train(
     seed = derive_seed(params.seed, method, draw)
     if method == "supervised":
         encoder, weights_seed = params.encoder, derive_seed(params.seed, "supervised weights", draw)
-        start = build_classifier(encoder.name, encoder.stem, len(images.classes), weights_seed)
+        start = build_classifier(encoder.name, encoder.stem, len(images.classes), weights_seed, encoder.weights)
         settings = params.supervised.model_copy(update=changed)
         return train_supervised(start, visible, method, strong, settings, seed, SCRATCH)[0]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.evaluation.accuracy import METHODS, describe
 from stages.evaluation.statistics import by_method, class_accuracy, efficiency_table, method_score, paired_differences
-from stages.evaluation.warnings import early_stop_sentence, unlike_sentence, with_warning
+from stages.evaluation.warnings import early_stop_sentence, imagenet_sentence, unlike_sentence, with_warning
 from stages.images.views import view_recipe
 from stages.pipeline.files import write_bytes, write_csv, write_json, write_text
 from stages.pipeline.image_set import ImageSet, open_images
@@ -108,6 +108,7 @@ def read_results(params: Params, images: ImageSet) -> Results:
     # What may mislead, if there is anything.
     sentences = [early_stop_sentence(name, histories[name], classes, weight) for name, weight in weights.items()]
     sentences.append(unlike_sentence(**read_distances()))
+    sentences.append(imagenet_sentence(images.source, params.encoder.weights))
     sentences.append(other_result_sentence(params.seed, predictions, runs))
 
     return Results(

@@ -58,8 +58,8 @@ def main(params: Params) -> str:
     metrics = {key: round(value, 6) for key, value in metrics.items() if not np.isnan(value)}
     write_json("metrics/embed.json", metrics)
     line = (
-        f"{len(chosen):,} training images at {len(rows)} checkpoints: k-NN accuracy {first['knn_accuracy']:.1%} with "
-        f"random weights, {last['knn_accuracy']:.1%} after epoch {last['epoch']}"
+        f"{len(chosen):,} training images at {len(rows)} checkpoints: k-NN accuracy {first['knn_accuracy']:.1%} "
+        f"before pretraining, {last['knn_accuracy']:.1%} after epoch {last['epoch']}"
     )
     return with_warning(line, unlike_sentence(metrics["unlabeled_distance"], metrics["test_distance"]))
 

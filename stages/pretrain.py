@@ -1,4 +1,4 @@
-"""Pretrain an encoder on the unlabelled sample by Barlow Twins, and keep it from random weights to the last epoch."""
+"""Pretrain an encoder on the unlabelled sample by Barlow Twins, and keep it from before training to the last epoch."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Notice whether images or labels of one's own have changed, so that `dvc repro` reads them again: data/scan.json."""
+"""Notice whether images, labels or weights of one's own have changed, so that `dvc repro` reads them again.
+
+What was found is in data/scan.json and data/weights.json.
+"""
 
 import hashlib
 import os
@@ -6,16 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from stages.images.sources.walk import LABELS, files_below, image_places
-from stages.pipeline.files import write_json
-from stages.pipeline.params import Params
+from stages.pipeline.errors import UserError
+from stages.pipeline.files import checksum, write_json
+from stages.pipeline.params import EncoderChoice, Params
 from stages.pipeline.runner import run_stage
 
-SCAN = Path("data/scan.json")
+SCAN, WEIGHTS = Path("data/scan.json"), Path("data/weights.json")
 
 
 def main(params: Params) -> str:
     """Describe all files by their names, sizes and times of change, which takes about a second for 100,000 files."""
     dataset, count, digest = params.dataset, 0, hashlib.sha256()
+    write_json(WEIGHTS, {"sha256": weights_checksum(params.encoder)})
     root = Path(dataset.path) if dataset.source == "folder" and dataset.path else None
     if root is not None and not root.is_dir() and SCAN.exists():
         return f"{root} is not there: what was read of it before is used"
@@ -25,6 +30,20 @@ def main(params: Params) -> str:
         count += 1
     write_json(SCAN, {"files": count, "sha256": digest.hexdigest()})
     return f"{count:,} files of your own"
+
+
+def weights_checksum(encoder: EncoderChoice) -> str | None:
+    """Return the checksum of the file of weights that an encoder starts from; None if it is no file.
+
+    Raises:
+        UserError: The file is not there.
+    """
+    weights = encoder.weights
+    if weights is None or weights == "imagenet":
+        return None
+    if not Path(weights).is_file():
+        raise UserError(f"encoder.weights: {weights} is not there: name a file, imagenet, or null")
+    return checksum(weights, "sha256")
 
 
 def found_files(root: Path) -> list[tuple[os.stat_result, bytes]]:

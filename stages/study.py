@@ -80,9 +80,11 @@ def train_all(params: Params, images: ImageSet, ratio: float, draw: int, scratch
     pool = ImagePool(unlabeled_pool(images.unlabeled, sample, images.train, labeled), device)
     seeds = {name: derive_seed(params.seed, name, draw) for name in (*METHODS, "supervised weights")}
 
-    # From random weights, on the visible labels alone.
+    # From the start, on the visible labels alone.
     encoder = params.encoder
-    start = build_classifier(encoder.name, encoder.stem, len(images.classes), seeds["supervised weights"])
+    start = build_classifier(
+        encoder.name, encoder.stem, len(images.classes), seeds["supervised weights"], encoder.weights
+    )
     supervised, alone = train_supervised(
         start, visible, "supervised", strong, params.supervised, seeds["supervised"], scratch
     )

@@ -1,4 +1,4 @@
-"""Train the baseline: a classifier from random weights on the visible labels alone."""
+"""Train the baseline: a classifier on the visible labels alone."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def main(params: Params, scratch: Path) -> str:
     images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
     encoder, weights_seed = params.encoder, derive_seed(params.seed, "supervised weights")
     model, result = train_supervised(
-        build_classifier(encoder.name, encoder.stem, len(images.classes), weights_seed),
+        build_classifier(encoder.name, encoder.stem, len(images.classes), weights_seed, encoder.weights),
         visible_images(images, labeled, pick_device()),
         "supervised",
         view_recipe(params.views.size, params.views.strong),

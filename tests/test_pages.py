@@ -67,7 +67,7 @@ def test_evolution_page_moves_shows_and_filters(tmp_path):
     with open_page(_write(tmp_path / "evolution.html")) as (page, wrong):
         page.wait_for_selector("body[data-ready=yes]")
         first, before = _position(page, 1), page.locator("#map").screenshot()
-        assert page.inner_text("#moment") == "random weights"
+        assert page.inner_text("#moment") == "before pretraining"
         page.locator("#time").fill("2")
         assert page.inner_text("#moment") == "epoch 5"
         assert _position(page, 1) != first

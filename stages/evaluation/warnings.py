@@ -12,6 +12,16 @@ _UNLIKE_ABOVE = 1.5
 _COPIES_BELOW = 1e-4
 
 
+def imagenet_sentence(source: str, weights: str | None) -> str:
+    """Return a sentence if labels of the images have trained the weights that encoders start from."""
+    if source != "stl10" or weights != "imagenet":
+        return ""
+    return (
+        "The images of STL-10 come from ImageNet, whose labels have trained the weights that all encoders start from, "
+        "so this is no comparison with few labels."
+    )
+
+
 def with_warning(line: str, sentence: str) -> str:
     """Append a sentence to a stage's line of result, in a line of its own; an empty one changes nothing."""
     return f"{line}\nWARNING: {sentence}" if sentence else line

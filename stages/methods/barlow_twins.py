@@ -109,7 +109,7 @@ def pretrain(
     require_batch(settings.batch_size, len(images), "pretrain.batch_size", "unlabelled images in the sample")
     distributed.require_even(settings.batch_size, "pretrain.batch_size")
     torch.manual_seed(derive_seed(seed, "weights"))
-    encoder = build_encoder(encoder_choice.name, encoder_choice.stem).to(images.device)
+    encoder = build_encoder(encoder_choice.name, encoder_choice.stem, encoder_choice.weights).to(images.device)
     encoder = distributed.sync_batch_norm(encoder)
     projector = build_projector(encoder.width, settings.projector).to(images.device)
     projector = distributed.sync_batch_norm(projector)
@@ -131,7 +131,7 @@ def pretrain(
 
 
 def checkpoint_epochs(epochs: int, count: int) -> list[int]:
-    """Return the epochs after which the encoder is kept: 0 (random weights), early ones densely, and the last.
+    """Return the epochs after which the encoder is kept: 0 (before training), early ones densely, and the last.
 
     Spacing is geometric, so that early change is seen. There are at most `count` of 0..epochs, fewer where they would
     coincide.

@@ -1,4 +1,4 @@
-"""Training on the visible labels alone: from random weights (the baseline) or from the probe (fine-tuning)."""
+"""Training on the visible labels alone: from the start (the baseline) or from the probe (fine-tuning)."""
 
 from copy import deepcopy
 from pathlib import Path

@@ -7,6 +7,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from stages.models.weights import load_weights
+
 
 class Encoder(nn.Module):
     """A network that maps images to features.
@@ -29,14 +31,18 @@ class Encoder(nn.Module):
         return features
 
 
-def build_encoder(name: str, stem: str) -> Encoder:
-    """Build an encoder with random weights, drawn from torch's global generator.
+def build_encoder(name: str, stem: str, weights: str | None = None) -> Encoder:
+    """Build an encoder with random weights, drawn from torch's global generator, or with some that exist.
 
     Args:
         name: `narrow` (one residual block a stage, 32 to 256 channels, 1.2 million weights), or a ResNet of
             torchvision: `resnet18`, `resnet34` or `resnet50` (He et al. 2016).
         stem: `conv7_pool` as in the paper, for large images. For small ones a 3x3 convolution: `conv3` (stride 1, as in
             He et al. 2016, section 4.2), `conv3_stride2`, or `conv3_pool` (stride 1, then max-pooling).
+        weights: Weights to start from; see `load_weights`. None for random ones.
+
+    Raises:
+        UserError: The weights cannot be read, or are those of another architecture.
     """
     body: nn.Module
     if name == "narrow":
@@ -53,6 +59,8 @@ def build_encoder(name: str, stem: str) -> Encoder:
         resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool = _stem(stem, 64)
         nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         body = resnet
+    if weights is not None:
+        load_weights(body, name, weights)
     return Encoder(name, stem, body, width).to(memory_format=torch.channels_last)
 
 
@@ -105,7 +113,7 @@ class Classifier(nn.Module):
         return logits
 
 
-def build_classifier(encoder: str, stem: str, classes: int, seed: int) -> Classifier:
-    """Build a classifier with random weights, the same for the same `seed`; see `build_encoder`."""
+def build_classifier(encoder: str, stem: str, classes: int, seed: int, weights: str | None = None) -> Classifier:
+    """Build a classifier with random weights, the same for the same `seed`, but for the encoder's if there are some."""
     torch.manual_seed(seed)
-    return Classifier(build_encoder(encoder, stem), classes)
+    return Classifier(build_encoder(encoder, stem, weights), classes)

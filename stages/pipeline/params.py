@@ -128,6 +128,7 @@ class Unlabeled(Section):
 class EncoderChoice(Section):
     name: Literal["narrow", "resnet18", "resnet34", "resnet50"]
     stem: Literal["conv7_pool", "conv3_pool", "conv3_stride2", "conv3"]
+    weights: UserPath | None = None
 
 
 class WeakView(Section):

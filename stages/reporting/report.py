@@ -96,6 +96,7 @@ def report_page(results: Results, images: ImageSet, figures: dict[str, bytes], p
         labels=results.scores["semi_supervised"]["labels"],
         data=results.data,
         shown_rows=_MOST_ROWS,
+        weights=parameters["encoder.weights"],
         unlabeled_used=parameters["unlabeled.size"] or len(images.unlabeled),
         image_size=images.train.shape[1],
         classes=images.classes,
@@ -174,9 +175,9 @@ def _evolution(representation: pd.DataFrame) -> str:
             f"{first['knn_accuracy']:.1%}. Keep more (pretrain.checkpoints) to see the evolution here."
         )
     return (
-        f"From random weights to epoch {last['epoch']:.0f}, the k-NN accuracy changes from {first['knn_accuracy']:.1%} "
-        f"to {last['knn_accuracy']:.1%}, and the effective rank of the features around their mean from "
-        f"{first['centered_rank']:.1f} to {last['centered_rank']:.1f}."
+        f"From before pretraining to epoch {last['epoch']:.0f}, the k-NN accuracy changes from "
+        f"{first['knn_accuracy']:.1%} to {last['knn_accuracy']:.1%}, and the effective rank of the features around "
+        f"their mean from {first['centered_rank']:.1f} to {last['centered_rank']:.1f}."
     )
 
 

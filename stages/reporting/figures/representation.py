@@ -185,4 +185,4 @@ def _limit(layouts: dict[int, NDArray[np.float32]]) -> float:
 
 
 def _epoch_title(epoch: int) -> str:
-    return "random weights" if epoch == 0 else f"epoch {epoch}"
+    return "before pretraining" if epoch == 0 else f"epoch {epoch}"

@@ -1,7 +1,7 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
 const checkpoints = content.epochs.length, images = content.images;
-const epochNames = content.epochs.map((epoch) => (epoch === 0 ? "random weights" : `epoch ${epoch}`));
+const epochNames = content.epochs.map((epoch) => (epoch === 0 ? "before pretraining" : `epoch ${epoch}`));
 const byId = (id) => document.getElementById(id);
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
