@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.structure import ROOT, imported_files
 
-ROOT = Path(__file__).resolve().parents[1]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*GUIDES, ROOT / "CHANGELOG.md"]  # A changelog names commands and paths that are gone, but its links work.
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -171,7 +171,9 @@ def test_stages_and_modules_exist(page):
             name = words[words.index("-m") + 1]
             assert _module(name).is_file(), name
             for option in words[words.index(name) + 1 :]:
-                assert not option.startswith("-") or f'"{option}"' in _module(name).read_text(), option
+                # The module itself, or what it imports, declares the option.
+                texts = [(ROOT / path).read_text() for path in imported_files(name)]
+                assert not option.startswith("-") or any(f'"{option}"' in text for text in texts), option
 
 
 @each_guide

@@ -15,10 +15,10 @@ from stages.evaluation.predictions import predictions_table
 from stages.images.sources import listing
 from stages.images.sources.listing import read_chunks
 from stages.labeling.classification import labels_table
+from stages.labeling.command import parse_arguments, predict_files
 from stages.labeling.sorting import folder_names, require_empty, sort_files
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import read_array
-from stages.predict import parse_arguments, predict_files
 
 COMMAND = (sys.executable, "-m", "stages.predict")
 
@@ -168,7 +168,7 @@ def test_command_passes_over_broken_files_and_writes_nothing_of_others(clone, tm
     for arguments, complaint in refusals.items():
         monkeypatch.setattr(sys, "argv", ["predict", *arguments])
         with pytest.raises(UserError, match=complaint) as error:
-            predict_files(parse_arguments())
+            predict_files(parse_arguments(""))
         assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in images.iterdir()} == before
 
