@@ -32,6 +32,7 @@ def main(params: Params) -> str:
             test_share=dataset.test_share,
             test_images=dataset.test_images,
             skip_broken=dataset.skip_broken,
+            leave_out_copies=dataset.leave_out_copies,
         )
     else:
         unpack_stl10(find_archive(dataset.path, dataset.url, dataset.md5, SCRATCH), IMAGES)

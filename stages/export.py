@@ -23,7 +23,7 @@ from stages.pipeline.files import write_bytes
 from stages.pipeline.image_set import open_images
 from stages.pipeline.progress import progress
 
-COMPARED_IMAGES = 100
+COMPARED_IMAGES, TOLERANCE = 100, 1e-3
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 
 
@@ -55,12 +55,14 @@ def export(weights: Path, kind: str, output: Path | None) -> str:
         raise UserError(f"{output} is there already: name another file by --output")
     classifier = load_classifier(weights)
     content = torch_program(classifier) if kind == "torch" else onnx_model(classifier)
-    write_bytes(output, content)
     line = f"{output}: {len(classifier.classes)} classes, {len(content) / 2**20:.1f} MiB"
-    if kind == "torch" or not Path("data/images").is_dir():
-        return line
-    difference = onnx_difference(classifier, content, samples())
-    return f"{line}; probabilities differ from PyTorch's by at most {difference:.1e}"
+    if kind == "onnx" and Path("data/images").is_dir():
+        difference = onnx_difference(classifier, content, samples())
+        if difference > TOLERANCE:
+            raise UserError(f"the ONNX model differs from PyTorch by up to {difference:.1e}, so it was not written")
+        line += f"; probabilities differ from PyTorch's by at most {difference:.1e}"
+    write_bytes(output, content)
+    return line
 
 
 def samples() -> Iterator[NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ from stages.pipeline.runner import run_stage
 def main(params: Params) -> str:
     images = open_images()
     labels = images.train_labels
-    labeled = draw_labeled(labels, params.label_ratio, params.seed, folds=images.folds)
+    labeled = draw_labeled(labels, params.label_ratio, params.seed, 0, images.folds, images.classes)
     write_array("data/labeled.npy", labeled)
     return f"{len(labeled):,} of {len(labels):,} training labels are visible"
 

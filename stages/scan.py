@@ -8,10 +8,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from stages.images.sources.walk import LABELS, files_below, image_places
+from stages.images.sources.walk import files_below
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import checksum, write_json
-from stages.pipeline.params import EncoderChoice, Params
+from stages.pipeline.layout import LABELS, image_places
+from stages.pipeline.params import IMAGENET, EncoderChoice, Params
 from stages.pipeline.runner import run_stage
 
 SCAN, WEIGHTS = Path("data/scan.json"), Path("data/weights.json")
@@ -39,7 +40,7 @@ def weights_checksum(encoder: EncoderChoice) -> str | None:
         UserError: The file is not there.
     """
     weights = encoder.weights
-    if weights is None or weights == "imagenet":
+    if weights is None or weights == IMAGENET:
         return None
     if not Path(weights).is_file():
         raise UserError(f"encoder.weights: {weights} is not there: name a file, imagenet, or null")

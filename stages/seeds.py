@@ -18,9 +18,9 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.strictyaml import YAMLValidationError, validate
 
 from stages.pipeline.errors import UserError
-from stages.pipeline.files import atomic_write, write_json, write_text
+from stages.pipeline.files import atomic_write, write_bytes, write_json, write_text
 from stages.pipeline.image_set import ImageSet, open_images
-from stages.pipeline.params import Params, load_params, read_yaml
+from stages.pipeline.params import IMAGENET, Params, load_params, read_yaml
 from stages.pipeline.scratch import SCRATCH, file_lock
 from stages.reporting.records import TITLES
 from stages.reporting.runs import (
@@ -37,6 +37,7 @@ from stages.reporting.runs import (
 
 STAGES = ("supervised", "fine_tune", "semi_supervised", "study")
 COPIES = SCRATCH / "seeds"
+OF_DOWNLOAD = ("data/copies.csv", "metrics/data.json")
 CODE = ("stages", "stage", "dvc.yaml", ".dvcignore", ".dvc/config")
 
 
@@ -161,6 +162,8 @@ def copy_project(params: Params, seed: int, project: Path) -> None:
     content["seed"] = seed
     if params.dataset.path:
         content["dataset"]["path"] = str(Path(params.dataset.path).absolute())
+    if params.encoder.weights and params.encoder.weights != IMAGENET:
+        content["encoder"]["weights"] = str(Path(params.encoder.weights).absolute())
     write_json(project / "params.yaml", content)
 
     if params.dataset.source != "shapes":
@@ -168,6 +171,8 @@ def copy_project(params: Params, seed: int, project: Path) -> None:
         if not copied.exists() or copied.read_bytes() != described.read_bytes():
             with atomic_write(project / "data/images") as temporary:
                 shutil.copytree("data/images", temporary)
+            for name in OF_DOWNLOAD:
+                write_bytes(project / name, Path(name).read_bytes())
         with chdir(project):
             if dvc(["repro", "--quiet", "scan"]) or dvc(["commit", "--force", "--quiet", "download"]):
                 raise UserError(f"the images could not be recorded in {project}: remove it, then run again")

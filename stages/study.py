@@ -72,7 +72,7 @@ def main(params: Params, scratch: Path, ratio: str) -> str:
 
 def train_all(params: Params, images: ImageSet, ratio: float, draw: int, scratch: Path) -> Draw:
     """Train every method on one draw of visible labels, and test it."""
-    labeled = draw_labeled(images.train_labels, ratio, params.seed, draw, images.folds)
+    labeled = draw_labeled(images.train_labels, ratio, params.seed, draw, images.folds, images.classes)
     device, size = pick_device(), params.views.size
     weak, strong = view_recipe(size, params.views.weak), view_recipe(size, params.views.strong)
     visible = visible_images(images, labeled, device)

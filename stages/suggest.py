@@ -3,6 +3,7 @@
 The table is data/suggestions.csv, the page plots/label.html.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.images.sources.labels import read_table
-from stages.images.sources.listing import listed, read_chunks
+from stages.images.sources.labels import new_table, read_table
+from stages.images.sources.listing import image_files, listed, name_below, read_chunks
 from stages.labeling.suggestions import suggest
 from stages.models.checkpoints import epoch_checkpoints, load_encoder
 from stages.models.device import pick_device
 from stages.models.features import extract_all
 from stages.pipeline.files import write_csv, write_text
 from stages.pipeline.image_set import SET_ASIDE, ImageSet, open_images
+from stages.pipeline.layout import image_places
 from stages.pipeline.params import Dataset, Params
 from stages.pipeline.runner import run_stage
 from stages.pipeline.seeds import derive_seed
@@ -39,7 +41,7 @@ def main(params: Params) -> str:
     if not files:
         counts = zip(chosen, table["stands_for"], strict=True)
         shown = [Picture(f"image {n}", "train", images.unlabeled[n], count) for n, count in counts]
-        write_text("plots/label.html", label_page(shown, images.classes, read_table(Path(), []), None))
+        write_text("plots/label.html", label_page(shown, images.classes, new_table(), None))
         return line
     return "\n".join([line, *write_page(params.dataset, images, table)])
 
@@ -67,21 +69,26 @@ def write_page(dataset: Dataset, images: ImageSet, table: pd.DataFrame) -> list[
     root = Path(dataset.path or "")
     wanted = [(file, "train", count) for file, count in zip(table["file"], table["stands_for"], strict=True)]
     wanted += [(file, "test", 0) for file in images.files[SET_ASIDE]]
-    pixels, broken = read_pixels([root / file for file, _, _ in wanted])
-    shown = [Picture(file, split, pixels[root / file], count) for file, split, count in wanted if root / file in pixels]
-    labels = read_table(root, [picture.file for picture in shown])
-    write_text("plots/label.html", label_page(shown, images.classes, labels, str(root.absolute())))
-    return [f"WARNING: {len(broken):,} images are not on the page: {listed(broken, 10)}"] if broken else []
+    pixels, missing = read_pixels(root, [file for file, _, _ in wanted])
+    shown = [Picture(file, split, pixels[file], count) for file, split, count in wanted if file in pixels]
+    write_text("plots/label.html", label_page(shown, images.classes, read_table(root), root))
+    return [f"WARNING: {len(missing):,} images are not on the page: {listed(missing, 10)}"] if missing else []
 
 
-def read_pixels(files: Sequence[Path]) -> tuple[dict[Path, NDArray[np.uint8]], list[str]]:
-    """Return the pixels of image files, as large as the page shows them, and why others cannot be read."""
-    pixels, broken = dict[Path, NDArray[np.uint8]](), list[str]()
-    for chunk in read_chunks(files, _PAGE_PIXELS, "page"):
+def read_pixels(root: Path, names: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
+    """Return the pixels of images by name, as large as the page shows them, and what cannot be read.
+
+    The names are those of `files.json`, in which signs that cannot be printed are written in another way.
+    """
+    left_out = defaultdict[str, list[Path]](list)
+    paths = {name_below(path, root): path for place in image_places(root) for path in image_files(place, left_out)}
+    wanted = {paths[name]: name for name in names if name in paths}
+    pixels, missing = dict[str, NDArray[np.uint8]](), [name for name in names if name not in paths]
+    for chunk in read_chunks(list(wanted), _PAGE_PIXELS, "page"):
         found = zip(chunk.files, chunk.images, strict=True)
-        pixels |= {file: image for file, image in found if file not in chunk.broken}
-        broken += chunk.broken.values()
-    return pixels, broken
+        pixels |= {wanted[file]: image for file, image in found if file not in chunk.broken}
+        missing += chunk.broken.values()
+    return pixels, missing
 
 
 if __name__ == "__main__":

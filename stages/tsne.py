@@ -22,9 +22,10 @@ def main(params: Params) -> str:
     loss_terms = read_history("pretrain")[["epoch", "invariance", "redundancy"]]
     correlations = read_array("models/pretrain/cross_correlation.npy", "pretrain", np.float32)
 
+    perplexity = min(params.tsne.perplexity, max(1.0, (len(labels) - 1) / 3))
     found = aligned_layouts(
         list(features.values()),
-        perplexity=params.tsne.perplexity,
+        perplexity=perplexity,
         iterations=params.tsne.iterations,
         seed=derive_seed(params.seed, "tsne"),
     )
@@ -44,7 +45,10 @@ def main(params: Params) -> str:
     files = [images.files["train"][image] for image in embeddings.images] if images.files else None
     page = evolution_page(evolution, images.train[embeddings.images], labels, classes, files)
     write_text("plots/evolution.html", page)
-    return f"{len(layouts)} layouts of {len(labels):,} images: see plots/tsne.png and plots/evolution.html"
+    line = f"{len(layouts)} layouts of {len(labels):,} images: see plots/tsne.png and plots/evolution.html"
+    if perplexity < params.tsne.perplexity:
+        line += f"\nWARNING: {perplexity:.1f}, a third of the images, was used instead of tsne.perplexity"
+    return line
 
 
 if __name__ == "__main__":

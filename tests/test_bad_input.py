@@ -16,10 +16,9 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "stage", "complaint"),
     [
-        ("label_ratio", "0.01", "label", "label: label_ratio is 0.01, which shows 0 of 30 labels"),
+        ("label_ratio", "0.01", "label", "label: a label ratio of 0.01 shows 0 of 30 labels and leaves class"),
         ("unlabeled.size", "71", "sample", "sample: unlabeled.size is 71, but the image set has 70 unlabelled images"),
         ("pretrain.batch_size", "61", "pretrain", "pretrain.batch_size is 61, but there are only 60 unlabelled images"),
-        ("tsne.perplexity", "30.0", "tsne", "tsne.perplexity is 30, it must be below the number of images, 30"),
         (
             "pretrain.learning_rate",
             "-1.0",

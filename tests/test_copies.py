@@ -88,6 +88,51 @@ def test_find_copies_names_first_of_many():
     assert find_copies([]) == []
 
 
+def test_find_copies_tells_objects_before_a_fixed_background_apart():
+    rng, background = np.random.default_rng(0), np.asarray(_scene(5, 96)).astype(float)
+    pictures = []
+    for number in range(40):
+        picture = background + rng.normal(0, 4, background.shape)
+        top, left = rng.integers(0, 80, 2)
+        picture[top : top + 14, left : left + 14] = (number % 2) * 255
+        pictures.append(picture.clip(0, 255).astype(np.uint8))
+    assert len(find_copies(pictures)) <= 1
+
+
+def test_find_copies_prefers_the_first_that_is_alike():
+    """The third is nearer to the second, which is no copy of the first."""
+    first = np.asarray(_scene(7, 64)).astype(int).clip(20, 220)
+    pictures = [(first + levels).astype(np.uint8) for levels in (0, 6, 3)]
+    assert find_copies(pictures) == [Copy(2, 0, is_exact=False)]
+
+
+def test_read_folder_leaves_out_copies_of_images_set_aside(tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for seed in range(40):
+        _scene(seed).save(root / f"{seed}.png")
+    read_folder(root, 32, tmp_path / "before", test_images=8)
+    aside = open_images(tmp_path / "before").files["set_aside"]
+    for name in aside[:3]:
+        Image.open(root / name).save(root / f"again-{name}.jpg", quality=50)
+    report = read_folder(root, 32, tmp_path / "after", test_images=8)
+    assert set(report.copies["copy_of"]) | set(report.copies["file"]) >= set(aside[:3])
+    images = open_images(tmp_path / "after")
+    names = [name for split in images.files.values() for name in split]
+    assert len(names) == 43 - report.copies["left_out"].sum()
+    assert set(report.copies["file"][report.copies["left_out"]]) == {path.name for path in root.iterdir()} - set(names)
+    assert "set_aside" not in images.shapes
+
+
+def test_read_folder_keeps_copies_if_asked(planted, tmp_path):
+    root, _ = planted
+    report = read_folder(root, 32, tmp_path / "images", leave_out_copies=False)
+    assert len(report.copies) == 40
+    assert not report.copies["left_out"].any()
+    images = open_images(tmp_path / "images")
+    assert len(images.train) + len(images.unlabeled) + len(images.test) == 240
+
+
 def test_find_copies_tells_pictures_of_one_kind_apart():
     """Stripes with noise, which differ in the noise alone."""
     rng = np.random.default_rng(0)

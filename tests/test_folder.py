@@ -13,6 +13,7 @@ from PIL import Image
 from stages.images.sources.decoding import read_image
 from stages.images.sources.folder import read_folder
 from stages.images.sources.labels import read_table
+from stages.images.subsets import draw_labeled
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import open_images
 
@@ -299,9 +300,6 @@ def _break(folder, what):
         shutil.rmtree(folder / "train")
     elif what == "empty class":
         (folder / "train" / "owl").mkdir()
-    elif what == "unknown class":
-        (folder / "test" / "owl").mkdir()
-        Image.new("RGB", (9, 9)).save(folder / "test" / "owl" / "o.png")
     elif what == "one class":
         (folder / "train" / "dog").rename(folder / "dog")
     elif what == "broken image":
@@ -317,7 +315,6 @@ def _break(folder, what):
         ("no folder", r"is not there: dataset.path is a folder of images, with labels\.csv, or with train/<class>/"),
         ("test images alone", r"train is not there: dataset.path"),
         ("empty class", "owl holds no images"),
-        ("unknown class", r"owl/o\.png: class 'owl' has test images, but no others"),
         ("one class", "holds 1 class directories"),
         ("broken image", r"dog/1\.png cannot be read as an image"),
         ("text", r"cat/9\.jpg cannot be read as an image"),
@@ -473,16 +470,35 @@ def test_read_folder_sets_aside_at_most_a_quarter(labeled, tmp_path):
     assert open_images(tmp_path / "images").files["set_aside"] == ["a/00.png"]
 
 
+def test_read_folder_reads_class_that_has_test_images_alone(labeled, tmp_path):
+    report = read_folder(labeled("a/00.png,cat,", "a/02.png,dog,test"), 8, tmp_path / "images")
+    assert "class 'dog' has test images, but none to train on: the pipeline stops at `label`" in report.notes
+    images = open_images(tmp_path / "images")
+    with pytest.raises(UserError, match="class 'dog' has test images, but none to train on: label one"):
+        draw_labeled(images.train_labels, 1.0, 0, classes=images.classes)
+
+
+def test_read_folder_refuses_set_aside_images_without_any_class(labeled, tmp_path):
+    root = labeled("a/00.png,cat,", "b/01.png,dog,", "a/02.png,,test")
+    with pytest.raises(UserError, match=r"1 images are set aside for testing, but none has a class: label some"):
+        read_folder(root, 8, tmp_path / "images")
+
+
 def test_read_table_keeps_columns_and_rows(labeled):
-    rows = ("a/00.png;'=cat;seen by Ann;", "./a/02.png;;;", 'b/01.png;"a; b";;"first\nsecond"')
+    rows = ("'-a.png;'=cat;seen by Ann;", ".\\a\\02.png;;;", 'b/01.png;"a; b";;"first\nsecond"')
     root = labeled(*rows, header="file;class; note;extra")
-    assert read_table(root, ["a/02.png"]) == (
+    assert read_table(root) == (
         ["file", "class", "note", "extra", "split"],
         ";",
-        [["a/00.png", "'=cat", "seen by Ann", "", ""], ["b/01.png", "a; b", "", "first\nsecond", ""]],
+        [
+            ["'-a.png", "'=cat", "seen by Ann", "", ""],
+            [".\\a\\02.png", "", "", "", ""],
+            ["b/01.png", "a; b", "", "first\nsecond", ""],
+        ],
+        [("-a.png", "=cat", ""), ("a/02.png", "", ""), ("b/01.png", "a; b", "")],
     )
     (root / "labels.csv").unlink()
-    assert read_table(root, []) == (["picture", "class", "split"], ",", [])
+    assert read_table(root) == (["picture", "class", "split"], ",", [], [])
 
 
 def test_labels_table_passes_over_what_spreadsheets_leave(labeled, tmp_path):
@@ -518,9 +534,8 @@ def test_read_folder_passes_over_links_to_themselves(folder, tmp_path):
         ((*ROWS, "a/06.png,cat,exam"), "row 7: split is 'exam': it must be train, test or empty"),
         ((*ROWS, "a/06.png,cat,,more"), "row 7: it has more cells than there are columns"),
         (('a/00.png,"cat,', "b/01.png,dog,"), "row 3: unexpected end of data"),
-        (("a/00.png,cat,", "a/02.png,cat,"), "has labels of 1 classes: at least two are needed"),
+        (("a/00.png,cat,", "a/02.png,cat,"), "has labels of 1 class, 'cat': at least two are needed"),
         (("a/00.png,cat,", "a/02.png,dog,"), "class 'cat' has a single labelled image, .*00.png: label another one"),
-        (("a/00.png,cat,", "a/02.png,dog,test"), "02.png: class 'dog' has test images, but no others"),
     ],
 )
 def test_labels_table_names_row_at_fault(labeled, tmp_path, rows, complaint):

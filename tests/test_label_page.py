@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,11 @@ from helpers.browser import needs_browser, open_page
 from helpers.workspace import new_clone, stages_run, tiny_params
 from PIL import Image
 
-from stages.images.sources.labels import LabelTable
+from stages.images.sources.labels import new_table, read_table
 from stages.reporting.label_page import Picture, label_page
 
 HOSTILE = '<img src=x onerror=alert(1)>, "=1;2"'
-EMPTY = LabelTable(["picture", "class", "split"], ",", [])
+EMPTY = new_table()
 
 
 def _picture(name, split="train"):
@@ -25,7 +26,7 @@ def _picture(name, split="train"):
 def opened(tmp_path):
     """A function that makes the page and opens it; what goes wrong on it fails the test."""
 
-    def make(pictures, table=EMPTY, classes=(), folder="/photos"):
+    def make(pictures, table=EMPTY, classes=(), folder=Path()):
         path = tmp_path / "label.html"
         path.write_text(label_page(pictures, classes, table, folder), encoding="utf-8")
         return open_page(path)
@@ -48,6 +49,10 @@ def _add_class(page, name):
     page.keyboard.press("Enter")
 
 
+def _labeled(page, split="train"):
+    return page.inner_text(f"#progress-{split}").partition(": ")[2]
+
+
 @pytest.mark.slow
 @needs_browser
 def test_label_page_labels_by_keys_and_keeps_them_between_visits(opened, tmp_path):
@@ -57,40 +62,85 @@ def test_label_page_labels_by_keys_and_keeps_them_between_visits(opened, tmp_pat
         assert "stands for 7 images" in page.inner_text("#what")
         _add_class(page, "heron")
         _add_class(page, HOSTILE)
-        assert "“heron” has no" not in page.inner_text("#hints")
         page.keyboard.press("Space")
         page.keyboard.press("Backspace")
         page.keyboard.press("1")
-        assert page.inner_text("#progress-train") == "Suggested: 3 of 3 labelled"
+        assert _labeled(page) == "3 of 3 labelled"
         page.reload()
-        assert page.inner_text("#progress-train") == "Suggested: 3 of 3 labelled"
+        assert _labeled(page) == "3 of 3 labelled"
         assert "1 of 1" in page.inner_text("#what")
+        assert "No test image has a label yet." in page.inner_text("#hints")
         page.keyboard.press("2")
         assert "“heron” has no test image" in page.inner_text("#hints")
-        assert _saved(page, tmp_path / "labels.csv") == [
-            ["picture", "class", "split"],
-            ["e.png", HOSTILE, "test"],
-            ["a.png", "heron", "train"],
+        assert "has a single image to train on" in page.inner_text("#hints")
+        rows = _saved(page, tmp_path / "labels.csv")
+        assert rows[0] == ["picture", "class", "split"]
+        assert sorted(rows[1:]) == [
             ["'=b.png", HOSTILE, "train"],
+            ["a.png", "heron", "train"],
             ["c, d.png", "heron", "train"],
+            ["e.png", HOSTILE, "test"],
         ]
+        page.click("#forget")
+        page.click("#forget")
+        assert _labeled(page) == "0 of 3 labelled"
         assert wrong == []
 
 
 @pytest.mark.slow
 @needs_browser
-def test_label_page_adds_to_table_that_is_there(opened, tmp_path):
-    table = LabelTable(["file", "note", "class", "split"], ";", [["x.png", "seen; by Ann", "'=owl", ""]])
-    with opened([_picture("a.png"), _picture("b.png"), _picture("t.png", "test")], table, ["=owl"]) as (page, wrong):
-        assert page.locator("#classes button").count() == 1
-        page.keyboard.press("1")
+def test_label_page_changes_rows_of_table_and_keeps_the_rest(opened, tmp_path):
+    rows = ("x.png;seen; by Ann;'=owl;", "t.png;ask Ann;;test", "./b.png;;;", "'-s.png;dark;'=owl;")
+    rows = [row if row.count(";") == 3 else row.replace("seen; by Ann", '"seen; by Ann"') for row in rows]
+    (tmp_path / "labels.csv").write_text("\n".join(["file;note;class;split", *rows]) + "\n")
+    pictures = [_picture("a.png"), _picture("b.png"), _picture("t.png", "test"), _picture("u.png", "test")]
+    with opened(pictures, read_table(tmp_path), ["=owl"]) as (page, wrong):
+        assert page.locator("#classes .name").all_inner_texts() == ["=owl"]
         page.keyboard.press("Space")
-        assert page.inner_text("#progress-train") == "Suggested: 1 of 2 labelled, 1 skipped"
+        page.keyboard.press("1")
+        page.keyboard.press("1")
+        assert _labeled(page) == "1 of 2 labelled, 1 skipped"
         _saved(page, tmp_path / "labels.csv")
         assert (tmp_path / "labels.csv").read_text() == (
-            "file;note;class;split\nx.png;\"seen; by Ann\";'=owl;\nt.png;;;test\na.png;;'=owl;\n"
+            "file;note;class;split\n"
+            'x.png;"seen; by Ann";\'=owl;\n'
+            "t.png;ask Ann;'=owl;test\n"
+            "./b.png;;'=owl;train\n"
+            "'-s.png;dark;'=owl;\n"
+            "u.png;;;test\n"
         )
         assert wrong == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_label_page_keeps_key_of_each_class(opened):
+    with opened([_picture(f"{number}.png") for number in range(9)]) as (page, _):
+        for name in ("heron", "swan", "duck"):
+            _add_class(page, name)
+        page.locator("#strip-train button").nth(1).click()
+        page.keyboard.press("3")
+        page.keyboard.press("2")
+        assert page.locator("#strip-train .label").all_inner_texts()[:4] == ["heron", "duck", "duck", "swan"]
+        page.reload()
+        assert page.locator("#classes .name").all_inner_texts() == ["heron", "swan", "duck"]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_label_page_takes_one_label_a_press_and_none_after_the_last_image(opened):
+    with opened([_picture(f"{number}.png") for number in range(4)], classes=("cat", "dog")) as (page, _):
+        page.keyboard.down("1")
+        page.keyboard.down("1")
+        page.keyboard.down("1")
+        page.keyboard.up("1")
+        assert _labeled(page) == "1 of 4 labelled"
+        page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: '&', code: 'Digit1', bubbles: true}))")
+        assert _labeled(page) == "2 of 4 labelled"
+        for key in ("1", "1", "2", "2"):
+            page.keyboard.press(key)
+        assert page.locator("#strip-train .label").all_inner_texts() == ["cat"] * 4
+        assert "All images are done" in page.inner_text("#what")
 
 
 @pytest.mark.slow
@@ -109,10 +159,18 @@ def test_label_page_takes_clicks_and_goes_back(opened):
 
 @pytest.mark.slow
 @needs_browser
-@pytest.mark.parametrize(("pictures", "folder"), [([], "/photos"), ([_picture("image 3")], None)])
-def test_label_page_says_what_it_cannot_do(opened, pictures, folder):
+@pytest.mark.parametrize(
+    ("pictures", "folder", "notice"),
+    [
+        ([], Path(), "to label here"),
+        ([], Path("absent"), "was not there when this page was made"),
+        ([_picture("image 3")], None, "for a look alone"),
+    ],
+)
+def test_label_page_says_what_it_cannot_do(opened, pictures, folder, notice):
     with opened(pictures, folder=folder) as (page, wrong):
-        assert ("no image of /photos" if folder else "for a look alone") in page.inner_text(".warning")
+        assert notice in page.inner_text(".warning")
+        assert page.is_disabled("#save")
         assert wrong == []
 
 
@@ -141,6 +199,7 @@ def test_evening_from_folder_without_labels_to_sorted_folders(tmp_path):
     (clone.path / "dvc.lock").unlink()
     params = tiny_params(photos)
     params |= {"label_ratio": 1.0, "suggest": {"images": 40}, "study": {"label_ratios": [0.5], "seeds": 1}}
+    params["tsne"]["perplexity"] = 30.0
     clone.write_params(params)
     clone.commit("begin")
 

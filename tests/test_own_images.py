@@ -85,7 +85,7 @@ def test_images_in_top_directory_are_read_and_kept(clone, own):
     assert {path: after[path] for path in before} == before
 
 
-@pytest.mark.parametrize("place", [".scratch", ".dvc/cache", ".git", "data/images/../images", "~/x"])
+@pytest.mark.parametrize("place", [".scratch", ".dvc/cache", ".git", "data/images/../images", "~/x", "data", "."])
 def test_require_own_place_compares_resolved_paths(place, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "data" / "images"))
     monkeypatch.chdir(tmp_path)
@@ -93,6 +93,7 @@ def test_require_own_place_compares_resolved_paths(place, tmp_path, monkeypatch)
     dataset = Dataset(source="folder", path=place, image_size=32)
     with pytest.raises(UserError, match="move your images elsewhere"):
         _require_own_place(dataset, "dvc.yaml")
+    (tmp_path / "data" / "train").mkdir(parents=True)
     _require_own_place(Dataset(source="folder", path="data", image_size=32), "dvc.yaml")
     _require_own_place(Dataset(source="stl10", path=".", image_size=96), "dvc.yaml")
     _require_own_place(Dataset(source="shapes", image_size=32), "dvc.yaml")

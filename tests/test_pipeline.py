@@ -141,6 +141,12 @@ def test_small_results_are_in_git():
                     assert any(file == path or file.startswith(f"{path}/") for file in tracked), f"{name}: {path}"
 
 
+def test_stages_that_build_encoders_read_changed_weights_again():
+    building = {name for name, stage in STAGES.items() if "encoder" in stage.get("params", [])} - {"scan", "compare"}
+    assert building == {"supervised", "pretrain", "study"}
+    assert all("data/weights.json" in STAGES[name]["deps"] for name in building)
+
+
 def test_plots_are_outputs():
     outs = {path for stage in STAGES.values() for path in _paths(stage.get("outs", []))}
     for plot in PIPELINE["plots"]:

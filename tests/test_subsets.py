@@ -55,7 +55,7 @@ def test_draw_labeled_takes_predefined_fold_first():
     counts = np.bincount(labels[draw_labeled(labels, 0.04, 0, folds=folds)])
     assert counts.min() >= 1
     lacking = np.flatnonzero(labels != 3)[None, :100]
-    with pytest.raises(UserError, match="fold 0 of the image set first, and leaves class 3 with none"):
+    with pytest.raises(UserError, match="fold 0 of the image set first, and leaves class '3' with none"):
         draw_labeled(labels, 0.2, 0, folds=lacking)
 
 

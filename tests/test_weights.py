@@ -2,7 +2,9 @@
 
 import os
 import pickle
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from stages.models.checkpoints import save_classifier, save_encoder
 from stages.models.encoders import build_classifier, build_encoder
 from stages.pipeline.errors import UserError
-from stages.pipeline.params import EncoderChoice
+from stages.pipeline.params import EncoderChoice, _require_own_weights
 from stages.scan import weights_checksum
 
 VIEWS = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -56,6 +58,30 @@ def test_encoder_starts_from_torchvision_resnet(resnet, ending, tmp_path):
         assert torch.nn.functional.cosine_similarity(encoder(VIEWS), resnet(normalized)).min() > 0.99
 
 
+def test_encoder_takes_old_files_without_numbers_of_batches(resnet, tmp_path):
+    state = {key: tensor for key, tensor in resnet.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    torch.save(resnet.state_dict(), tmp_path / "new.pth")
+    old, new = (build_encoder("resnet18", "conv7_pool", str(tmp_path / name)).eval() for name in ("old.pth", "new.pth"))
+    with torch.no_grad():
+        assert torch.equal(old(VIEWS), new(VIEWS))
+
+
+def test_damaged_files_of_weights_are_an_error_in_one_line(resnet, tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "damaged.pth"
+    torch.save(
+        {"conv1.weight": resnet.conv1.weight[:2, :1, :2, :2].clone()}, path, _use_new_zipfile_serialization=False
+    )
+    content = path.read_bytes()
+    for _ in range(500):
+        damaged = bytearray(content[: rng.integers(1, len(content))] if rng.random() < 0.3 else content)
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"^encoder\.weights: "):
+            build_encoder("resnet18", "conv7_pool", str(path))
+
+
 def test_random_weights_are_drawn_as_before_if_there_are_none():
     torch.manual_seed(3)
     first = build_encoder("narrow", "conv3")
@@ -84,7 +110,6 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_run(resnet, tmp_path
         ("resnet18", "conv7_pool", "text.safetensors"): "cannot be read as weights",
         ("resnet18", "conv7_pool", "empty.pth"): "cannot be read as weights",
         ("resnet18", "conv7_pool", "none.pth"): r"none\.pth is not there",
-        ("narrow", "conv7_pool", "imagenet"): "no imagenet weights of the encoder narrow",
     }.items():
         with pytest.raises(UserError, match=complaint):
             build_encoder(*choice)
@@ -98,6 +123,17 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_an_error_in_one_line(mon
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", refused)
     with pytest.raises(UserError, match=r"cannot be downloaded \(no route to host\): name a file"):
         build_encoder("resnet18", "conv7_pool", "imagenet")
+
+
+def test_weights_that_the_pipeline_replaces_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {pretrain: {outs: [models/pretrain: {persist: true}]}}")
+    for weights, refused in (("models/pretrain/3.safetensors", True), ("models/mine.pth", False), (None, False)):
+        chosen = EncoderChoice(name="narrow", stem="conv3", weights=weights)
+        with pytest.raises(UserError, match="copy the file elsewhere first") if refused else nullcontext():
+            _require_own_weights(chosen, "dvc.yaml")
+    with pytest.raises(ValueError, match="no imagenet weights of the encoder narrow"):
+        EncoderChoice(name="narrow", stem="conv3", weights="imagenet")
 
 
 def test_weights_checksum_follows_content(tmp_path):

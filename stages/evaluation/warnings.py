@@ -4,6 +4,8 @@ from math import log
 
 import pandas as pd
 
+from stages.pipeline.params import IMAGENET
+
 # Share of the loss of guessing, ln C, above which training on the visible labels is not done.
 _UNLEARNT_SHARE = 0.02
 
@@ -14,7 +16,7 @@ _COPIES_BELOW = 1e-4
 
 def imagenet_sentence(source: str, weights: str | None) -> str:
     """Return a sentence if labels of the images have trained the weights that encoders start from."""
-    if source != "stl10" or weights != "imagenet":
+    if source != "stl10" or weights != IMAGENET:
         return ""
     return (
         "The images of STL-10 come from ImageNet, whose labels have trained the weights that all encoders start from, "

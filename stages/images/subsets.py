@@ -1,5 +1,6 @@
 """Which images take part: the unlabelled sample, the visible labels, an even choice of training images."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -33,7 +34,12 @@ def draw_unlabeled(available: int, size: int | None, seed: int) -> NDArray[np.in
 
 
 def draw_labeled(
-    labels: NDArray[np.int64], ratio: float, seed: int, draw: int = 0, folds: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64],
+    ratio: float,
+    seed: int,
+    draw: int = 0,
+    folds: NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
 ) -> NDArray[np.int64]:
     """Draw the training images whose label is visible.
 
@@ -49,15 +55,23 @@ def draw_labeled(
         seed: The parameter `seed`.
         draw: Number of the draw: 0 for the main run, 1, 2, ... for the draws of the study.
         folds: (F, M) predefined folds as indices of training images, or None.
+        classes: Names of the C classes; if there are none, the numbers that occur are named.
 
     Returns:
         Indices of the labelled images, sorted.
 
     Raises:
-        UserError: There is no label, or the ratio or the fold leaves a class without a visible one; the message names
-            the smallest ratio that works.
+        UserError: A class has no label, or the ratio or the fold leaves it without a visible one; the message names the
+            smallest ratio that works.
     """
     _require_labels(labels)
+    classes = classes or [str(number) for number in range(labels.max() + 1)]
+    unseen = np.setdiff1d(np.arange(len(classes)), labels)
+    if len(unseen):
+        raise UserError(
+            f"class {classes[unseen[0]]!r} has test images, but none to train on: label one, on plots/label.html or in "
+            "labels.csv, or take its test images away"
+        )
     has_fold = folds is not None and draw == 0 and seed < len(folds)
     first = folds[seed] if folds is not None and has_fold else np.arange(0)
     rest = np.setdiff1d(np.arange(len(labels)), first)
@@ -66,15 +80,14 @@ def draw_labeled(
     # As a fraction of the decimal digits, since 0.145 * 100 is below 14.5 in binary.
     count = int(Fraction(str(ratio)) * len(labels) + Fraction(1, 2))
 
-    classes = np.unique(labels)
-    absent = np.setdiff1d(classes, labels[order[:count]])
+    absent = np.setdiff1d(np.arange(len(classes)), labels[order[:count]])
     if len(absent):
-        first_of_each = [int(np.argmax(labels[order] == number)) for number in classes]
+        first_of_each = [int(np.argmax(labels[order] == number)) for number in range(len(classes))]
         smallest = (max(first_of_each) + 1) / len(labels)
         source = f", fold {seed} of the image set first," if has_fold else ""
         raise UserError(
-            f"label_ratio is {ratio:g}, which shows {count} of {len(labels)} labels{source} and leaves class "
-            f"{absent[0]} with none: the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
+            f"a label ratio of {ratio:g} shows {count} of {len(labels)} labels{source} and leaves class "
+            f"{classes[absent[0]]!r} with none: the smallest ratio that works is {np.ceil(smallest * 1e4) / 1e4:g}"
         )
     return np.sort(order[:count])
 

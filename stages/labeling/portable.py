@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from stages.models.checkpoints import SavedClassifier
 from stages.pipeline.errors import UserError
 
+_INSTALL = "install what ONNX needs by `pip install onnx onnxruntime onnxscript`"
 _LANCZOS_LOBES = 3
 _MOST_PIXELS, _EXAMPLE_SHAPE = 16384, (120, 97, 3)
 
@@ -112,7 +113,7 @@ def onnx_model(classifier: SavedClassifier) -> bytes:
             verbose=False,
         )
     except ImportError as error:
-        raise UserError(f"{error}: install what it needs by `pip install onnx onnxruntime onnxscript`") from error
+        raise UserError(f"{error}: {_INSTALL}") from error
     assert program is not None, "it is None without dynamo alone"
     program.model.metadata_props["classes"] = json.dumps(classifier.classes, ensure_ascii=False)
     content: bytes = program.model_proto.SerializeToString()
@@ -126,8 +127,14 @@ def onnx_difference(classifier: SavedClassifier, model: bytes, images: Iterable[
         classifier: The classifier.
         model: The ONNX model that was made of it.
         images: Images, each (H, W, 3) bytes.
+
+    Raises:
+        UserError: ONNX Runtime is not installed.
     """
-    from onnxruntime import InferenceSession
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError as error:
+        raise UserError(f"{error}: {_INSTALL}") from error
 
     session, module = InferenceSession(model, providers=["CPUExecutionProvider"]), PhotoClassifier(classifier).eval()
     differences = [0.0]

@@ -1,16 +1,15 @@
 """Weights that exist already, to start an encoder from: those of torchvision, of another run, or of any ResNet."""
 
-import pickle
 from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from stages.pipeline.errors import UserError
+from stages.pipeline.params import IMAGENET
 
-IMAGENET = "imagenet"
 # By which torchvision's weights expect images to be normalised.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -38,7 +37,9 @@ def load_weights(body: nn.Module, name: str, weights: str) -> None:
     else:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
 
-    expected = body.state_dict()
+    # Files from before PyTorch 0.4.1 lack the numbers of batches, which only a momentum of None needs.
+    expected = {key: tensor for key, tensor in body.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
     wrong = [key for key in expected if key not in state or state[key].shape != expected[key].shape]
     wrong += [key for key in state if key not in expected]
     if wrong:
@@ -47,7 +48,7 @@ def load_weights(body: nn.Module, name: str, weights: str) -> None:
             f"{_described(wrong[0], state)}, but {_described(wrong[0], expected)} is needed (weights for large images "
             "need the stem conv7_pool)"
         )
-    body.load_state_dict(state if is_own else _for_own_views(state))
+    body.load_state_dict(state if is_own else _for_own_views(state), strict=False)
 
 
 def _described(key: str, state: dict[str, Tensor]) -> str:
@@ -66,8 +67,6 @@ def _for_own_views(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:
-    if name == "narrow":
-        raise UserError("encoder.weights: there are no imagenet weights of the encoder narrow: use a resnet, or a file")
     try:
         return dict(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(check_hash=True))
     except (OSError, RuntimeError) as error:
@@ -83,7 +82,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"encoder.weights: {path} is not there") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # A damaged or forged file raises anything.
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"encoder.weights: {path} cannot be read as weights ({cause})") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -161,6 +161,11 @@ class ImageSetWriter:
             kept[start : start + _CHUNK] = images[rows[start : start + _CHUNK]]
         before.unlink()
 
+    def remove(self, name: str) -> None:
+        """Remove `<name>.npy` again."""
+        del self.shapes[name]
+        (self.directory / f"{name}.npy").unlink()
+
     def add(self, name: str, array: NDArray[np.generic]) -> None:
         """Write `array` as `<name>.npy`."""
         self.shapes[name] = list(array.shape)

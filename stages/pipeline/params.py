@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from stages.pipeline.errors import UserError
+from stages.pipeline.layout import image_places
 
 
 def _as_written(value: object, check: ValidatorFunctionWrapHandler) -> object:
@@ -95,7 +96,6 @@ class Section(BaseModel):
 
 
 _UNDECLARED = object()
-_SPLITS = ("train", "test", "unlabeled")
 # What the pipeline, DVC and git write besides outputs.
 _NOT_FOR_IMAGES = ("data/images", ".scratch", ".dvc", ".git", ".venv")
 
@@ -109,11 +109,12 @@ class Dataset(Section):
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     test_images: PositiveInt = 60
     skip_broken: bool = False
+    leave_out_copies: bool = True
 
     @model_validator(mode="after")
     def _matches_source(self) -> Self:
         if self.source == "folder" and not self.path:
-            raise ValueError("path is needed with source folder: the directory that holds train/ or labels.csv")
+            raise ValueError("path is needed with source folder: the directory that holds the images")
         if self.source != "stl10" and (self.url or self.md5):
             raise ValueError("url and md5 are for source stl10 only: set them to null")
         if self.source == "stl10" and self.image_size != 96:
@@ -125,10 +126,19 @@ class Unlabeled(Section):
     size: PositiveInt | None
 
 
+IMAGENET = "imagenet"  # What `encoder.weights` may be besides a file.
+
+
 class EncoderChoice(Section):
     name: Literal["narrow", "resnet18", "resnet34", "resnet50"]
     stem: Literal["conv7_pool", "conv3_pool", "conv3_stride2", "conv3"]
     weights: UserPath | None = None
+
+    @model_validator(mode="after")
+    def _has_such_weights(self) -> Self:
+        if self.name == "narrow" and self.weights == IMAGENET:
+            raise ValueError("there are no imagenet weights of the encoder narrow: take a resnet, or a file")
+        return self
 
 
 class WeakView(Section):
@@ -291,6 +301,7 @@ def declared_params(stage: str, path: str | Path = "params.yaml", pipeline: str 
     """
     params = load_params(path)
     _require_own_place(params.dataset, pipeline)
+    _require_own_weights(params.encoder, pipeline)
     return params.restricted(stage, _declared(stage, "params", pipeline))
 
 
@@ -308,14 +319,8 @@ def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
     if not dataset.path:
         return
     given = Path(dataset.path)
-    in_splits = dataset.source == "folder" and (
-        any((given / split).is_dir() for split in _SPLITS) or not (given / "labels.csv").exists()
-    )
-    sources = [given / split for split in _SPLITS] if in_splits else [given]
-    stages = read_yaml(pipeline).get("stages", {}).values()
-    entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
-    outputs = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    for place in [*outputs, *_NOT_FOR_IMAGES]:
+    sources = image_places(given) if dataset.source == "folder" else [given]
+    for place in [*_outputs(pipeline), *_NOT_FOR_IMAGES]:
         written = Path(place).resolve()
         for source in sources:
             holds_output = dataset.source == "folder" and written.is_relative_to(source.resolve())
@@ -324,6 +329,22 @@ def _require_own_place(dataset: Dataset, pipeline: str | Path) -> None:
                     f"dataset.path is {dataset.path}, but {source} overlaps {place}, which the pipeline replaces: "
                     "move your images elsewhere; nothing has been changed"
                 )
+
+
+def _require_own_weights(encoder: EncoderChoice, pipeline: str | Path) -> None:
+    """Refuse weights to start from that the pipeline replaces, so that it would start from its own result."""
+    for place in _outputs(pipeline) if encoder.weights else []:
+        if Path(encoder.weights or "").resolve().is_relative_to(Path(place).resolve()):
+            raise UserError(
+                f"encoder.weights is {encoder.weights}, which the pipeline replaces: copy the file elsewhere first"
+            )
+
+
+def _outputs(pipeline: str | Path) -> list[str]:
+    """Return the paths of all outputs of a pipeline."""
+    stages = read_yaml(pipeline).get("stages", {}).values()
+    entries = [entry for stage in stages for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def _declared(stage: str, what: str, pipeline: str | Path) -> list[str]:

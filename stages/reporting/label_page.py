@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.images.sources.labels import LabelTable
+from stages.images.sources.labels import LabelTable, normal_name
 from stages.reporting.pages import jpeg_url, render
 
 
@@ -28,22 +29,25 @@ class Picture:
     stands_for: int = 0
 
 
-def label_page(pictures: Sequence[Picture], classes: Sequence[str], table: LabelTable, folder: str | None) -> str:
+def label_page(pictures: Sequence[Picture], classes: Sequence[str], table: LabelTable, folder: Path | None) -> str:
     """Return the page as HTML that needs no other file.
 
     Args:
         pictures: Images to label, in the order in which to label them.
         classes: Names of the classes so far.
-        table: Labels so far; the page adds its rows to them.
+        table: Labels so far; the page changes and adds rows.
         folder: Folder that the table belongs into; None if the images come from no files.
     """
     content = {
-        "folder": folder,
+        "folder": None if folder is None else str(folder.absolute()),
+        # Labels that are not saved yet are kept in the browser under this name.
+        "store": f"labels of {folder} for {Path.cwd()}",
         "classes": list(classes),
         "table": table._asdict(),
         "pictures": [
             {
                 "file": picture.file,
+                "name": normal_name(picture.file),
                 "split": picture.split,
                 "standsFor": picture.stands_for,
                 "image": jpeg_url(Image.fromarray(picture.pixels)),
@@ -51,4 +55,4 @@ def label_page(pictures: Sequence[Picture], classes: Sequence[str], table: Label
             for picture in pictures
         ],
     }
-    return render("label.html", content=content)
+    return render("label.html", content=content, is_there=folder is not None and folder.is_dir())

@@ -184,8 +184,8 @@ def read_data() -> tuple[DataSummary, pd.DataFrame]:
         UserError: A file is missing or damaged.
     """
     summary = read_json("metrics/data.json", "download", DataSummary)
-    copies = pd.read_csv(require("data/copies.csv", "download"), keep_default_na=False)
-    return summary, copies.map(lambda cell: unescape_formula(cell) if isinstance(cell, str) else cell)
+    copies = pd.read_csv(require("data/copies.csv", "download"), dtype=str, keep_default_na=False)
+    return summary, copies.map(unescape_formula)
 
 
 def read_cost(stage: str) -> TrainingCost:

@@ -191,7 +191,7 @@ def _copies_table(copies: pd.DataFrame) -> pd.DataFrame:
     shown = copies.head(_MOST_ROWS)
     among = (shown["split"] + ", " + shown["class"]).str.removesuffix(", ")
     original = (shown["copy_of_split"] + ", " + shown["copy_of_class"]).str.removesuffix(", ")
-    kind = shown["kind"] + shown["left_out"].map({True: ", left out", False: ""})
+    kind = shown["kind"] + shown["left_out"].map({"True": ", left out", "False": ""})
     return pd.DataFrame(
         {"image": shown["file"], "among": among, "copy of": shown["copy_of"], "which is": original, "kind": kind}
     )

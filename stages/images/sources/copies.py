@@ -13,11 +13,13 @@ from PIL import Image
 from stages.images.sources.listing import NAMED_LEFT_OUT, listed, name_below
 from stages.pipeline.progress import progress
 
-# Bits of 64 in which the perceptual hashes of two copies may differ, and the mean difference of their thumbnails, in
-# levels of 0..255 and in standard deviations within a thumbnail. 300 photographs of 96 pixels, saved again as JPEG of
-# quality 30 or resized to 48, 70 or 200 pixels, all differed by at most 4 bits and 2.0 levels (of grey). Of 12,710
-# photographs, the pairs within 10 bits that are no copies differed by at least 15 levels.
-_MOST_BITS, _MOST_LEVELS, _MOST_DEVIATIONS = 6, 4.0, 0.25
+# Bits of 64 in which the perceptual hashes of two copies may differ; the mean difference of their thumbnails, in levels
+# of 0..255 and in standard deviations within a thumbnail; and the largest difference of a pixel of these, in levels.
+#     300 photographs of 96 pixels, saved again as JPEG of quality 30, as WebP of quality 40 or resized to 48, 70 or 200
+#     pixels, differed by at most 4 bits, 3.6 levels and, but for one, 15 levels of a pixel.
+#     Of 12,710 photographs, the pairs within 10 bits that are no copies differed by at least 15 levels.
+#     An object of 10 pixels before a fixed background made a difference of at least 25 levels of a pixel.
+_MOST_BITS, _MOST_LEVELS, _MOST_DEVIATIONS, _MOST_PIXEL_LEVELS = 6, 4.0, 0.25, 20.0
 _THUMBNAIL_PIXELS = 16
 
 
@@ -26,8 +28,8 @@ class Copy(NamedTuple):
 
     Attributes:
         number: Number of the image.
-        original: Number of the earlier one, which itself is no copy.
-        is_exact: Whether both have the same pixels.
+        original: Number of the earliest one that it, or an image that it is like, is a copy of.
+        is_exact: Whether there is an earlier image with the same pixels.
     """
 
     number: int
@@ -48,31 +50,29 @@ def find_copies(images: Sequence[NDArray[np.uint8]]) -> list[Copy]:
     """
     hashes = np.empty(len(images), np.uint64)
     thumbnails = np.empty((len(images), _THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS, 3), np.uint8)
-    is_copy, copies = np.zeros(len(images), bool), list[Copy]()
+    originals, copies = np.arange(len(images)), list[Copy]()
     for number, pixels in enumerate(progress(images, title="copies", unit="img")):
         image = Image.fromarray(pixels)
         hashes[number] = int(str(imagehash.phash(image)), 16)
         thumbnails[number] = np.asarray(image.resize((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS), Image.Resampling.BOX))
 
         bits = np.bitwise_count(hashes[:number] ^ hashes[number])
-        candidates = [int(other) for other in np.flatnonzero((bits <= _MOST_BITS) & ~is_copy[:number])]
-        equal = next((other for other in candidates if np.array_equal(images[other], pixels)), None)
-        alike = _alike(thumbnails, number, candidates) if equal is None else equal
-        if alike is not None:
-            is_copy[number] = True
-            copies.append(Copy(number, alike, equal is not None))
+        candidates = np.flatnonzero(bits <= _MOST_BITS)
+        equal = next((other for other in candidates if np.array_equal(images[int(other)], pixels)), None)
+        first = _first_alike(thumbnails, number, candidates) if equal is None else equal
+        if first is not None:
+            originals[number] = originals[first]
+            copies.append(Copy(number, int(originals[first]), equal is not None))
     return copies
 
 
-def _alike(thumbnails: NDArray[np.uint8], number: int, candidates: list[int]) -> int | None:
-    """Return the candidate whose thumbnail is most like that of an image, if it is like enough."""
-    if not candidates:
-        return None
+def _first_alike(thumbnails: NDArray[np.uint8], number: int, candidates: NDArray[np.int64]) -> np.int64 | None:
+    """Return the first of some candidates whose thumbnail is like that of an image."""
     thumbnail = thumbnails[number].astype(np.float32)
-    differences = np.abs(thumbnails[candidates] - thumbnail).mean((1, 2, 3))
-    nearest = int(differences.argmin())
+    differences = np.abs(thumbnails[candidates] - thumbnail).mean(3)
     most = min(_MOST_LEVELS, _MOST_DEVIATIONS * float(thumbnail.std((0, 1)).mean()))
-    return candidates[nearest] if differences[nearest] <= most else None
+    alike = (differences.mean((1, 2)) <= most) & (differences.max((1, 2), initial=0) <= _MOST_PIXEL_LEVELS)
+    return candidates[alike][0] if alike.any() else None
 
 
 class ImageFile(NamedTuple):
@@ -89,17 +89,14 @@ class FileCopy(NamedTuple):
     Attributes:
         file: The image.
         original: The earlier one; those for testing are the earliest, those without a label the latest.
-        is_exact: Whether both have the same pixels.
+        is_exact: Whether an earlier one has the same pixels.
+        is_left_out: Whether it is left out, since it would be trained on and tested with.
     """
 
     file: ImageFile
     original: ImageFile
     is_exact: bool
-
-    @property
-    def is_left_out(self) -> bool:
-        """Whether the image has to be left out, since it would be trained on and tested with."""
-        return self.original.split == "test" and self.file.split != "test"
+    is_left_out: bool
 
     @property
     def has_other_class(self) -> bool:

@@ -26,9 +26,9 @@ from stages.images.sources.listing import (
     printable,
     read_chunks,
 )
-from stages.images.sources.walk import LABELED, LABELS, image_places
 from stages.pipeline.errors import UserError
 from stages.pipeline.image_set import SET_ASIDE, ImageSetWriter, create_image_set
+from stages.pipeline.layout import LABELED, LABELS, image_places
 
 _CHUNK = 512
 _BLACK_BELOW = 10
@@ -64,26 +64,25 @@ def read_folder(
     test_share: float = 0.2,
     test_images: int = 60,
     skip_broken: bool = False,
+    leave_out_copies: bool = True,
 ) -> FolderReport:
     """Create an image set from a folder of images.
 
-    Every image is turned upright, laid on white where it is transparent, cropped to its central square and resized.
-    Linked folders are followed once, hidden files and folders are ignored.
-
-    Without test images, some of the labelled images are drawn for testing, by their names. Images that a table labels
-    for training stay among the unlabelled ones, so that pretraining does not change with every label. Without
-    unlabelled images, the training images stand in for them. Copies of test images are left out of both. A table may
-    set images aside, for testing but without a class: they are not used before they have one. Without any label, some
-    are set aside by their names, so that pretraining need not be repeated once they are labelled.
+    Linked folders are followed once, hidden files and folders are ignored; for images see `read_image`. Without test
+    images, some of the labelled images are drawn for testing, by their names. Images that a table labels for training
+    stay among the unlabelled ones, so that pretraining does not change with every label. Without unlabelled images, the
+    training images stand in for them. A table may set images aside, for testing but without a class: they are not used
+    before they have one. Without any label, some are set aside by their names, so that pretraining need not be repeated
+    once they are labelled.
 
     Args:
-        path: Folder that holds `train/<class>/` and perhaps `test/<class>/` and `unlabeled/`; or `labels.csv` and, at
-            any depth, the images.
+        path: Folder with `train/<class>/` and perhaps `test/<class>/` and `unlabeled/`, or with images at any depth.
         size: Height and width of the images in the image set in pixels.
         directory: Directory of the image set.
         test_share: Share of the labelled images of each class, in 0..1, that is drawn for testing.
         test_images: Number of images that are set aside if there is no label; at most a quarter of them.
         skip_broken: Whether to leave out images that cannot be read.
+        leave_out_copies: Whether to leave out copies of test images.
 
     Returns:
         What was drawn or left out, looks wrong, or is there twice.
@@ -92,7 +91,7 @@ def read_folder(
         UserError: A class has no images, the table of labels is wrong (see `read_labels`), or images are broken.
     """
     root, left_out = Path(path), defaultdict[str, list[Path]](list)
-    classes, found, aside, notes = _find_splits(root, test_share, test_images, left_out)
+    classes, found, notes = _find_splits(root, test_share, test_images, left_out)
 
     with create_image_set(directory, "folder", classes) as writer:
         broken = _read_splits(found, writer, size)
@@ -102,14 +101,15 @@ def read_folder(
                 f"{listed(causes, NAMED_BROKEN)}: repair or remove them, or set dataset.skip_broken to true"
             )
         _leave_out(broken, found, classes, writer)
-        copies = _find_copies(found, classes, writer)
+        copies = _find_copies(found, classes, writer, leave_out=leave_out_copies)
         _leave_out({copy.file.path for copy in copies if copy.is_left_out}, found, classes, writer)
 
         for split, files in found.items():
-            if split != "unlabeled":
-                writer.add(f"{split}_labels", np.array([number for _, number in files], np.int64))
             writer.files[split] = [name_below(file, root) for file, _ in files]
-        writer.files[SET_ASIDE] = [name_below(file, root) for file in aside]
+        for split in LABELED:
+            writer.add(f"{split}_labels", np.array([number for _, number in found[split]], np.int64))
+        writer.remove(SET_ASIDE)
+        found.pop(SET_ASIDE)
         dark = [split for split in found if _is_black(writer.directory / f"{split}.npy")]
 
     notes += left_out_sentences(left_out, causes) + copy_sentences(copies, root)
@@ -120,43 +120,44 @@ def read_folder(
 
 def _find_splits(
     root: Path, test_share: float, test_images: int, left_out: LeftOut
-) -> tuple[tuple[str, ...], Splits, list[Path], list[str]]:
-    """Return the classes, the files of each split with their class numbers, those set aside, and what to say of it."""
+) -> tuple[tuple[str, ...], Splits, list[str]]:
+    """Return the classes, the files of each split and those set aside with their class numbers, and what to say."""
     train, test, unlabeled, aside = _find_files(root, left_out)
-    names = {*train, *test}
-    if not names:
+    classes, notes = tuple(sorted({*train, *test})), list[str]()
+    if not classes:
         aside = aside or _draw_aside(unlabeled, root, test_images)
-        unlabeled = sorted(set(unlabeled) - set(aside))
-        return (), {"train": [], "test": [], "unlabeled": [(file, 0) for file in unlabeled]}, aside, [_NO_LABELS]
-    if len(names) < 2:
-        raise UserError(f"{printable(str(root))} has labels of {len(names)} classes: at least two are needed")
-
-    notes = []
-    if not test:
+        notes.append(_NO_LABELS)
+    elif len(classes) < 2:
+        raise UserError(f"{printable(str(root))} has labels of 1 class, {classes[0]!r}: at least two are needed")
+    elif not test and aside:
+        raise UserError(
+            f"{printable(str(root))}: {len(aside):,} images are set aside for testing, but none has a class: label "
+            f"some on plots/label.html, or remove their rows from {LABELS}"
+        )
+    elif not test:
         test = _draw_test(train, root, test_share)
         drawn, labeled = (sum(map(len, split.values())) for split in (test, train))
         notes.append(
             f"{drawn:,} of {labeled:,} labelled images were drawn for testing, by their names, since there is no test "
             "split"
         )
-    tested = {_identity(file) for files in test.values() for file in files}
+
+    tested = {_identity(file) for files in (*test.values(), aside) for file in files}
     train = {name: [file for file in files if _identity(file) not in tested] for name, files in train.items()}
     unlabeled = [file for file in unlabeled if _identity(file) not in tested]
-    lacking = sorted(name for name in names if not train.get(name))
-    if lacking:
-        file = printable(str(test[lacking[0]][0]))
-        raise UserError(f"{file}: class {lacking[0]!r} has test images, but no others")
+    untrained = [name for name in classes if not train.get(name)]
+    if untrained:
+        notes.append(f"class {untrained[0]!r} has test images, but none to train on: the pipeline stops at `label`")
     if not unlabeled:
         unlabeled = [file for files in train.values() for file in files]
         notes.append("there are no unlabelled images: the training images are used as such, too")
-
-    classes = tuple(sorted(train))
     found = {
         "train": _flat(train, classes),
         "test": _flat(test, classes),
+        SET_ASIDE: [(file, 0) for file in aside],
         "unlabeled": [(file, 0) for file in unlabeled],
     }
-    return classes, found, aside, notes
+    return classes, found, notes
 
 
 class _Files(NamedTuple):
@@ -306,19 +307,19 @@ def _leave_out(files: Container[Path], found: Splits, classes: tuple[str, ...], 
         rows = [row for row, (file, _) in enumerate(entries) if file not in files]
         if len(rows) == len(entries):
             continue
+        before, after = ({number for _, number in part} for part in (entries, [entries[row] for row in rows]))
         entries[:] = [entries[row] for row in rows]
-        present = {number for _, number in entries}
-        absent = [name for number, name in enumerate(classes) if number not in present]
-        if not entries or (split == "train" and absent):
-            what = f"class {absent[0]!r} of {split}" if entries else split
+        gone = sorted(before - after)
+        if (gone and split == "train") or (not entries and split != SET_ASIDE):
+            what = f"class {classes[gone[0]]!r} of {split}" if gone and split == "train" else split
             raise UserError(f"no image of {what} is left that can be read and is no copy of a test image: add some")
         writer.keep(split, rows)
 
 
-def _find_copies(found: Splits, classes: tuple[str, ...], writer: ImageSetWriter) -> list[FileCopy]:
-    """Find copies among all images that were read; test images come first, so that others are copies of them."""
+def _find_copies(found: Splits, classes: tuple[str, ...], writer: ImageSetWriter, *, leave_out: bool) -> list[FileCopy]:
+    """Find copies among all images that were read; those to test with come first, so that others are copies of them."""
     places: dict[Path, tuple[str, int]] = {}
-    for split in ("test", "train", "unlabeled"):
+    for split in ("test", SET_ASIDE, "train", "unlabeled"):
         for row, (file, _) in enumerate(found[split]):
             places.setdefault(file, (split, row))
     arrays = {split: np.load(writer.directory / f"{split}.npy", mmap_mode="r") for split in found}
@@ -326,10 +327,15 @@ def _find_copies(found: Splits, classes: tuple[str, ...], writer: ImageSetWriter
 
     def described(file: Path) -> ImageFile:
         split, row = places[file]
-        return ImageFile(file, split, "" if split == "unlabeled" else classes[found[split][row][1]])
+        return ImageFile(file, split, classes[found[split][row][1]] if split in LABELED else "")
 
     files = [described(file) for file in places]
-    return [FileCopy(files[copy.number], files[copy.original], copy.is_exact) for copy in copies]
+    pairs = [(files[copy.number], files[copy.original], copy.is_exact) for copy in copies]
+    testing = ("test", SET_ASIDE)
+    return [
+        FileCopy(file, original, is_exact, leave_out and original.split in testing and file.split not in testing)
+        for file, original, is_exact in pairs
+    ]
 
 
 def _is_black(path: Path) -> bool:

@@ -3,14 +3,14 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.images.sources.listing import printable
-from stages.images.sources.walk import LABELS
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import unescape_formula
+from stages.pipeline.layout import LABELS
 
 _FILE_COLUMNS = ("picture", "file")
 _DELIMITERS = ",;\t"
@@ -35,17 +35,19 @@ class LabelRow(NamedTuple):
 
 
 class LabelTable(NamedTuple):
-    """A table of labels as it stands, so that rows can be added to it.
+    """A table of labels as it stands, so that rows can be changed and added.
 
     Attributes:
         columns: Names of the columns; one of them is `split`.
         delimiter: Sign between columns.
         rows: Text of each column, row by row.
+        labels: File, class and split of each row, as they are understood.
     """
 
     columns: list[str]
     delimiter: str
     rows: list[list[str]]
+    labels: list[tuple[str, str, str]]
 
 
 def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
@@ -63,10 +65,10 @@ def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
             splits. The message names the row.
     """
     table = root / LABELS
-    known = {_normal(path.relative_to(root).as_posix()): path for path in files}
+    known = {normal_name(path.relative_to(root).as_posix()): path for path in files}
     rows: dict[Path, LabelRow] = {}
     for row in read_rows(table):
-        path = known.get(_normal(row.file)) or known.get(_normal(row.file.strip()))
+        path = known.get(normal_name(row.file)) or known.get(normal_name(row.file.strip()))
         if path is None:
             raise UserError(f"{table}, row {row.number}: there is no unlabelled image {row.file!r} in {root}")
         first = rows.setdefault(path, row)
@@ -78,23 +80,29 @@ def read_labels(root: Path, files: Iterable[Path]) -> dict[Path, LabelRow]:
     return {path: rows[path] for path in known.values() if path in rows}
 
 
-def read_table(root: Path, without: Collection[str]) -> LabelTable:
+def read_table(root: Path) -> LabelTable:
     """Read the table of labels of a folder, or start one.
 
     Args:
         root: Folder that may hold the table.
-        without: Files whose rows are left out, since other rows will take their place.
 
     Raises:
         UserError: The table is wrong; see `read_rows`.
     """
-    path, replaced = root / LABELS, {_normal(file) for file in without}
+    path = root / LABELS
     if not path.is_file():
-        return LabelTable([_FILE_COLUMNS[0], "class", "split"], _DELIMITERS[0], [])
-    rows = [row.cells for row in read_rows(path) if _normal(row.file) not in replaced]
+        return new_table()
+    rows = list(read_rows(path))
     reader = _open_table(path)
     columns = list(dict.fromkeys([*(name.strip() for name in reader.fieldnames or []), "split"]))
-    return LabelTable(columns, reader.reader.dialect.delimiter, [[cells.get(c, "") for c in columns] for cells in rows])
+    cells = [[row.cells.get(column, "") for column in columns] for row in rows]
+    labels = [(normal_name(row.file), row.label, row.split) for row in rows]
+    return LabelTable(columns, reader.reader.dialect.delimiter, cells, labels)
+
+
+def new_table() -> LabelTable:
+    """Return a table without rows."""
+    return LabelTable([_FILE_COLUMNS[0], "class", "split"], _DELIMITERS[0], [], [])
 
 
 def read_rows(table: Path) -> Iterator[LabelRow]:
@@ -135,7 +143,7 @@ def _open_table(table: Path) -> "csv.DictReader[str]":
     return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
     """Return a file name as it is compared: printable, composed, with forward slashes, and without `./`."""
     return _composed(printable(name)).replace("\\", "/").removeprefix("./")
 

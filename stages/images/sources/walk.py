@@ -1,22 +1,8 @@
-"""Where the images of one's own lie, and the files below a directory."""
+"""The files below a directory."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-LABELS = "labels.csv"
-LABELED = ("train", "test")
-SPLITS = (*LABELED, "unlabeled")
-
-
-def has_splits(root: Path) -> bool:
-    """Return whether a folder of images has directories of splits; otherwise a table labels images anywhere in it."""
-    return any((root / split).is_dir() for split in SPLITS)
-
-
-def image_places(root: Path) -> list[Path]:
-    """Return the directories of a folder in which its images lie."""
-    return [root / split for split in SPLITS if (root / split).is_dir()] if has_splits(root) else [root]
 
 
 def files_below(directory: str, left_out: dict[str, list[str]]) -> Iterator[os.DirEntry[str]]:

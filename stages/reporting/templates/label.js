@@ -1,52 +1,54 @@
 "use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
-const { pictures, table, folder } = content;
+const { pictures, table } = content;
 const byId = (id) => document.getElementById(id);
-const store = `labels of ${folder}`;
 const keys = [..."123456789abcdefghijklmnopqrstuvwxyz"];
-const fileColumn = ["picture", "file"].find((name) => table.columns.includes(name));
-const columns = { file: table.columns.indexOf(fileColumn), class: table.columns.indexOf("class"),
-  split: table.columns.indexOf("split") };
+const columns = {
+  file: table.columns.indexOf(["picture", "file"].find((name) => table.columns.includes(name))),
+  class: table.columns.indexOf("class"),
+  split: table.columns.indexOf("split"),
+};
 
-/* Answers: class and split by file; a class of null says that the image was skipped. Those of images that have a row in
-   the table by now are not needed any more. */
-const inTable = new Set(table.rows.map((row) => row[columns.file]));
-let answers = {};
+/* Answers that are not in the table yet: class and split by name of the image; a class of null is a skipped image.
+   Classes keep their order, and so their keys, between visits. */
+let answers = {}, classes = [];
 try {
-  answers = JSON.parse(localStorage.getItem(store)) ?? {};
+  ({ answers, classes } = { answers, classes, ...JSON.parse(localStorage.getItem(content.store)) });
 } catch { /* This browser keeps nothing: what is labelled lasts until the page is closed. */ }
-for (const file of Object.keys(answers)) if (inTable.has(file)) delete answers[file];
+const inTable = new Map();
+for (const [name, label, split] of table.labels) if (label) inTable.set(name, { label, split });
+for (const name of Object.keys(answers)) if (inTable.has(name)) delete answers[name];
+const labels = () => [...inTable.values(), ...Object.values(answers).filter((answer) => answer.label !== null)];
+const used = new Set([...content.classes, ...labels().map((entry) => entry.label)]);
+classes = [...new Set([...classes.filter((name) => used.has(name)), ...used])];
+
+/* Number of images of a class that are for testing, or that are not. */
+function count(name, isTest) {
+  return labels().filter((entry) => entry.label === name && (entry.split === "test") === isTest).length;
+}
 
 const history = [];
-let position = Math.max(0, pictures.findIndex((picture) => !(picture.file in answers)));
-const unescaped = (cell) => (/^'[=+\-@\t\r']/.test(cell) ? cell.slice(1) : cell);
-const rowsWithClass = table.rows.map((row) => ({ label: unescaped(row[columns.class]).trim().normalize("NFC"),
-  split: row[columns.split].trim().toLowerCase() })).filter((row) => row.label);
-
-function labels() {
-  return [...rowsWithClass, ...Object.values(answers).filter((answer) => answer.label !== null)];
-}
-
-function classNames() {
-  return [...new Set([...content.classes, ...labels().map((entry) => entry.label)])];
-}
+const isOpen = (picture) => !(picture.name in answers);
+let position = Math.max(0, pictures.findIndex(isOpen));
+let finished = !pictures.some(isOpen);
 
 function keep() {
   try {
-    localStorage.setItem(store, JSON.stringify(answers));
+    localStorage.setItem(content.store, JSON.stringify({ answers, classes }));
   } catch { /* As above. */ }
 }
 
-/* What a key does */
+/* What a key does. After the last image, keys do nothing until another image is chosen. */
 function answer(label) {
   const picture = pictures[position];
-  if (!picture) return;
-  history.push({ position, before: answers[picture.file] });
-  answers[picture.file] = { label, split: picture.split };
-  const open = (candidate) => !(candidate.file in answers);
-  const after = pictures.findIndex((candidate, place) => place > position && open(candidate));
-  const next = after >= 0 ? after : pictures.findIndex(open);
-  if (next >= 0) position = next;
+  if (!picture || finished) return;
+  history.push({ position, before: answers[picture.name] });
+  answers[picture.name] = { label, split: picture.split };
+  if (label !== null && !classes.includes(label)) classes.push(label);
+  const after = pictures.findIndex((candidate, place) => place > position && isOpen(candidate));
+  const next = after >= 0 ? after : pictures.findIndex(isOpen);
+  finished = next < 0;
+  if (!finished) position = next;
   keep();
   draw();
 }
@@ -54,27 +56,33 @@ function answer(label) {
 function undo() {
   const last = history.pop();
   if (!last) return;
-  position = last.position;
-  if (last.before === undefined) delete answers[pictures[position].file];
-  else answers[pictures[position].file] = last.before;
+  if (last.before === undefined) delete answers[pictures[last.position].name];
+  else answers[pictures[last.position].name] = last.before;
   keep();
+  show(last.position);
+}
+
+function show(place) {
+  position = Math.min(Math.max(place, 0), pictures.length - 1);
+  finished = false;
   draw();
 }
 
-function move(step) {
-  position = Math.min(Math.max(position + step, 0), pictures.length - 1);
-  draw();
+/* The sign on a key, or the key's place on keyboards on which digits need Shift or letters are not Latin. */
+function keyOf(event) {
+  const sign = event.key.toLowerCase();
+  return keys.includes(sign) ? sign : event.code.replace(/^(Digit|Numpad|Key)/, "").toLowerCase();
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target === byId("name") || !pictures.length) return;
-  const place = keys.indexOf(event.key.toLowerCase());
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target === byId("name")) return;
+  const place = keys.indexOf(keyOf(event));
   if (event.key === "Enter" && event.target === document.body) byId("name").focus();
   else if (event.key === " ") answer(null);
   else if (event.key === "Backspace") undo();
-  else if (event.key === "ArrowLeft") move(-1);
-  else if (event.key === "ArrowRight") move(1);
-  else if (place >= 0 && place < classNames().length) answer(classNames()[place]);
+  else if (event.key === "ArrowLeft") show(position - 1);
+  else if (event.key === "ArrowRight") show(position + 1);
+  else if (place >= 0 && place < classes.length) answer(classes[place]);
   else return;
   event.preventDefault();
 });
@@ -86,22 +94,53 @@ byId("add").addEventListener("submit", (event) => {
   byId("name").blur();
   if (name) answer(name);
 });
-for (const [id, action] of Object.entries({ undo, skip: () => answer(null), previous: () => move(-1),
-  following: () => move(1) }))
+const buttons = { undo, skip: () => answer(null), previous: () => show(position - 1),
+  following: () => show(position + 1) };
+for (const [id, action] of Object.entries(buttons))
   byId(id).addEventListener("click", (event) => { action(); event.currentTarget.blur(); });
 
-/* The table: the rows that were there, and one for each image that was labelled or is set aside for testing. */
-function newRows() {
-  const rows = new Map();
-  for (const picture of pictures) if (picture.split === "test") rows.set(picture.file, { label: null, split: "test" });
-  for (const [file, entry] of Object.entries(answers)) if (entry.label !== null) rows.set(file, entry);
-  return [...rows].map(([file, entry]) => {
-    const row = table.columns.map(() => "");
-    row[columns.file] = escaped(file);
-    row[columns.class] = escaped(entry.label ?? "");
-    row[columns.split] = entry.split === "test" ? "test" : table.rows.length ? "" : "train";
+let isSure = false;
+byId("forget").addEventListener("click", (event) => {
+  event.currentTarget.blur();
+  if (isSure) {
+    answers = {};
+    history.length = 0;
+    keep();
+    show(0);
+  }
+  isSure = !isSure;
+  event.currentTarget.textContent = isSure ? "Sure? Press again to forget them" : "Forget unsaved labels";
+});
+
+/* The table: its rows, in which class and split may have changed, then one for each other image that was labelled or
+   is set aside for testing. */
+function newTable() {
+  const entries = new Map();
+  for (const { name, file, split } of pictures)
+    if (split === "test" && !inTable.has(name)) entries.set(name, { file, label: null, split });
+  for (const [name, entry] of Object.entries(answers)) {
+    const file = pictures.find((picture) => picture.name === name)?.file ?? name;
+    if (entry.label !== null) entries.set(name, { file, ...entry });
+  }
+
+  const changed = (cells, { label, split }) => {
+    const row = [...cells];
+    row[columns.class] = escaped(label ?? "");
+    row[columns.split] = split;
     return row;
+  };
+  const names = table.labels.map(([name]) => name);
+  const rows = table.rows.map((cells, number) => {
+    const entry = entries.get(names[number]);
+    return entry ? changed(cells, entry) : cells;
   });
+  for (const [name, entry] of entries) {
+    if (names.includes(name)) continue;
+    const cells = table.columns.map(() => "");
+    cells[columns.file] = escaped(entry.file);
+    rows.push(changed(cells, entry));
+  }
+  return rows;
 }
 
 /* A spreadsheet runs what begins like this as a formula. */
@@ -112,7 +151,7 @@ function escaped(text) {
 function csv() {
   const quoted = (cell) => (/["\r\n]|^\s|\s$/.test(cell) || cell.includes(table.delimiter)
     ? `"${cell.replaceAll('"', '""')}"` : cell);
-  const lines = [table.columns, ...table.rows, ...newRows()].map((row) => row.map(quoted).join(table.delimiter));
+  const lines = [table.columns, ...newTable()].map((row) => row.map(quoted).join(table.delimiter));
   return lines.join("\n") + "\n";
 }
 
@@ -122,24 +161,29 @@ byId("save").addEventListener("click", () => {
   link.download = "labels.csv";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  byId("saved").textContent = folder === null ? "Saved among your downloads."
-    : `Saved among your downloads, with ${table.rows.length} earlier rows. Move it to ${folder}/labels.csv, then run `
-      + "dvc repro.";
+  byId("saved").textContent = content.folder === null ? "Saved among your downloads."
+    : `Saved among your downloads, with all ${table.rows.length} earlier rows. Move it to ${content.folder}, as `
+      + "labels.csv, then run dvc repro.";
 });
 
 /* What is still missing for a run */
 function hints() {
-  const found = labels(), of = (split, name) => found.filter((entry) => (entry.split === "test") === (split === "test")
-    && entry.label === name).length;
-  const names = [...new Set(found.map((entry) => entry.label))], tests = found.some((entry) => entry.split === "test");
-  if (names.length < 2) return ["At least two classes are needed."];
-  return names.flatMap((name) => {
-    if (of("train", name) === 0)
-      return [`“${name}” has test images, but none to train on. If none is left here, raise suggest.images and run `
-        + "dvc repro suggest."];
-    if (tests && of("test", name) === 0) return [`“${name}” has no test image, so it will not be tested.`];
-    return [];
-  });
+  const names = [...new Set(labels().map((entry) => entry.label))], missing = [];
+  const isTested = labels().some((entry) => entry.split === "test");
+  const hasTests = pictures.some((picture) => picture.split === "test");
+  if (names.length < 2) missing.push("At least two classes are needed.");
+  if (!isTested && hasTests) missing.push("No test image has a label yet.");
+  for (const name of names) {
+    if (count(name, false) === 0)
+      missing.push(`“${name}” has test images, but none to train on. For more images, raise suggest.images and run `
+        + "dvc repro suggest.");
+    else if (count(name, false) === 1) missing.push(`“${name}” has a single image to train on: label another one.`);
+    if (isTested && count(name, true) === 0) missing.push(`“${name}” has no test image, so it will not be tested.`);
+  }
+  const shown = new Set(pictures.map((picture) => picture.name));
+  const earlier = Object.entries(answers).filter(([name, entry]) => entry.label !== null && !shown.has(name)).length;
+  if (earlier) missing.push(`${earlier} labels of an earlier page, which are not in labels.csv yet, are saved too.`);
+  return missing;
 }
 
 /* Drawing */
@@ -159,19 +203,19 @@ function drawPicture() {
   byId("large").alt = picture.file;
   const kind = element("span", picture.split === "test" ? "test" : "suggested", picture.split);
   const number = `${same.indexOf(picture) + 1} of ${same.length}`;
-  byId("what").replaceChildren(kind, picture.standsFor > 1 ? `${number}, stands for ${picture.standsFor} images` : number);
+  const stands = picture.standsFor > 1 ? `, stands for ${picture.standsFor} images` : "";
+  byId("what").replaceChildren(...(finished ? ["All images are done: save labels.csv."] : [kind, number + stands]));
   byId("file").textContent = picture.file;
 }
 
 function drawClasses() {
-  const chosen = pictures[position] && answers[pictures[position].file], found = labels();
-  byId("classes").replaceChildren(...classNames().map((name, place) => {
+  const chosen = pictures[position] && answers[pictures[position].name];
+  byId("classes").replaceChildren(...classes.map((name, place) => {
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", String(chosen?.label === name));
-    const count = (isTest) => found.filter((entry) => entry.label === name && (entry.split === "test") === isTest).length;
     button.append(place < keys.length ? element("kbd", keys[place].toUpperCase()) : element("span", ""),
-      element("span", name, "name"), element("span", `${count(false)} + ${count(true)} test`, "count"));
+      element("span", name, "name"), element("span", `${count(name, false)} + ${count(name, true)} test`, "count"));
     button.addEventListener("click", () => answer(name));
     return button;
   }));
@@ -180,13 +224,14 @@ function drawClasses() {
 function drawProgress() {
   for (const split of ["train", "test"]) {
     const of = pictures.filter((picture) => picture.split === split);
-    const done = of.filter((picture) => answers[picture.file]);
-    const labelled = done.filter((picture) => answers[picture.file].label !== null).length;
+    const done = of.filter((picture) => answers[picture.name]);
+    const labelled = done.filter((picture) => answers[picture.name].label !== null).length;
     const skipped = done.length > labelled ? `, ${done.length - labelled} skipped` : "";
     const line = byId(`progress-${split}`);
     line.textContent = `${split === "train" ? "Suggested" : "Test"}: ${labelled} of ${of.length} labelled${skipped}`;
     line.nextElementSibling.firstElementChild.style.width = of.length ? `${(100 * done.length) / of.length}%` : 0;
   }
+  byId("forget").disabled = !Object.keys(answers).length;
   byId("save").disabled = !pictures.length || !Object.values(answers).some((entry) => entry.label !== null);
   byId("hints").replaceChildren(...hints().map((hint) => element("li", hint)));
 }
@@ -198,7 +243,7 @@ const tiles = pictures.map((picture, place) => {
   image.src = picture.image;
   image.alt = picture.file;
   tile.append(image, element("span", "", "label"));
-  tile.addEventListener("click", () => { position = place; tile.blur(); draw(); });
+  tile.addEventListener("click", () => { tile.blur(); show(place); });
   byId(`strip-${picture.split}`).lastElementChild.append(tile);
   return tile;
 });
@@ -207,7 +252,7 @@ for (const split of ["train", "test"])
 
 function drawStrips() {
   tiles.forEach((tile, place) => {
-    const entry = answers[pictures[place].file];
+    const entry = answers[pictures[place].name];
     tile.setAttribute("aria-current", String(place === position));
     tile.classList.toggle("done", Boolean(entry));
     tile.lastElementChild.textContent = entry ? (entry.label ?? "skipped") : "";
