@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from stages.reporting.runs import (
     unpacked_hits,
 )
 
-STAGES = ("supervised", "fine_tune", "semi_supervised", "study")
+STAGES = ("supervised", "fine_tune", "semi_supervised")
 COPIES = SCRATCH / "seeds"
 OF_DOWNLOAD = ("data/copies.csv", "metrics/data.json")
 CODE = ("stages", "stage", "dvc.yaml", ".dvcignore", ".dvc/config")
@@ -72,37 +73,50 @@ def main() -> None:
 
 
 def run_seeds(params: Params, count: int) -> None:
-    """Run the seeds that have no result yet, and keep each result as soon as there is one.
+    """Run what has no result yet, the methods with every seed and then the study, and keep each result at once.
 
     Args:
         params: Parameters of the project; `seed` is the first of the seeds.
         count: Number of seeds.
     """
     reproduce(params.seed, "download")
-    images = open_images()
-    for seed in range(params.seed, params.seed + count):
-        runs = find_runs(read_settings(), params.flat(), images)
-        if any(run["seed"] == seed for run in runs):
-            print(f"seed {seed}: finished before", flush=True)
-        else:
-            run = run_seed(params, seed)
-            keep_runs(params, images, [*runs, run])
-            accuracies = (
-                f"{TITLES[method].lower()} {hits.mean():.1%}" for method, hits in unpacked_hits([run]).items()
-            )
-            print(f"seed {seed}: {', '.join(accuracies)}", flush=True)
-        shutil.rmtree(COPIES / str(seed), ignore_errors=True)
+    images, ratios = open_images(), params.study.label_ratios
+    for wanted in ([], ratios) if ratios else ([],):
+        for seed in range(params.seed, params.seed + count):
+            others = {run["seed"]: run for run in find_runs(read_settings(), params.flat(), images)}
+            finished = others.pop(seed, None)
+            if finished is not None and len(finished["study"]) >= len(wanted):
+                continue
+            run = run_seed(params, seed, wanted)
+            keep_runs(params, images, [*others.values(), run])
+            print(f"seed {seed}: {described(run)}", flush=True)
+    shutil.rmtree(COPIES, ignore_errors=True)
+    print(f"{count} seeds are finished: `dvc repro` compares them")
 
 
-def run_seed(params: Params, seed: int) -> PipelineRun:
-    """Run the pipeline with a seed, in place if it is that of the project, and return what is kept of it."""
+def described(run: PipelineRun) -> str:
+    """Return what was run with a seed, in one line."""
+    if run["study"]:
+        return f"study with {', '.join(f'{labels:,}' for labels in sorted(run['study']))} labels"
+    hits = unpacked_hits([run]).items()
+    return ", ".join(f"{TITLES[method].lower()} {found.mean():.1%}" for method, found in hits)
+
+
+def run_seed(params: Params, seed: int, ratios: Sequence[float]) -> PipelineRun:
+    """Run the pipeline with a seed, in place if it is that of the project, and return what is kept of it.
+
+    Args:
+        params: Parameters of the project.
+        seed: The seed.
+        ratios: Label ratios of the study; none to leave the study out.
+    """
     project = Path() if seed == params.seed else COPIES / str(seed)
     if seed != params.seed:
         repair_records(project)
         copy_project(params, seed, project)
     with chdir(project):
-        reproduce(seed, *STAGES)
-        return read_run(seed, params.study.label_ratios)
+        reproduce(seed, *STAGES, *(["study"] if ratios else []))
+        return read_run(seed, ratios)
 
 
 def reproduce(seed: int, *stages: str) -> None:

@@ -76,14 +76,16 @@ def test_seeds_killed_twice_resume_and_repeat_nothing(clone):
     assert (copy / "metrics/supervised.json").stat().st_mtime_ns == written, "a finished stage was repeated"
 
     output = clone(*COMMAND)
-    assert "seed 0: finished before" in output
+    assert "seed 0: study with 30 labels" in output
     assert not copy.exists()
     (setting,) = json.loads((clone.path / "metrics/seeds.json").read_text())
     runs = setting["runs"]
     assert [run["seed"] for run in runs] == [0, 1]
     assert runs[0]["hits"] != runs[1]["hits"]
     assert {int(labels) for labels in runs[1]["study"]} == {30}
-    assert "seed 1: finished before" in clone(*COMMAND)
+    again = clone(*COMMAND)
+    assert "2 seeds are finished" in again
+    assert "seed 1" not in again
 
     assert clone.repro() == {"compare"}
     page = (clone.path / "plots/comparison.md").read_text()

@@ -151,9 +151,9 @@ def comparison_page(results: Results) -> str:
         "## By number of labels",
         efficiency_phrase(results),
         labels_table(shown_efficiency(results)).to_markdown(index=False),
-        *([labels_sentence(results.runs)] if results.runs else []),
+        labels_sentence(results.runs) if results.runs else "",
     ]
-    return "\n\n".join(paragraphs) + "\n"
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
 def _bullets(sentences: list[str]) -> str:
@@ -324,7 +324,9 @@ def labels_table(efficiency: pd.DataFrame) -> pd.DataFrame:
 
 
 def labels_sentence(runs: Runs) -> str:
-    """Say how many labels supervised training needs to match semi-supervised training."""
+    """Say how many labels supervised training needs to match semi-supervised training; nothing without a study."""
+    if runs.efficiency["labels"].nunique() < 2:
+        return ""
     fewest, most = (int(number) for number in runs.efficiency["labels"].agg(["min", "max"]))
 
     def count(labels: float) -> str:

@@ -1,6 +1,7 @@
-"""A headless Chromium for tests and for the screenshots in the README.
+"""A headless Chromium for tests and for the screenshots in the documentation.
 
 python tests/helpers/browser.py plots/evolution.html plots/screenshots/evolution.png
+python tests/helpers/browser.py plots/label.html plots/screenshots/label.png
 """
 
 import shutil
@@ -46,11 +47,12 @@ def open_page(path: Path, width: int = 1400, height: int = 1000) -> Iterator[tup
 
 
 def main(source: str, target: str) -> None:
-    """Save a screenshot of the evolution page, at its last checkpoint with the first image selected."""
+    """Save a screenshot of a page: that of the evolution at its last checkpoint, with the first image selected."""
     with open_page(Path(source)) as (page, _):
         page.wait_for_selector("body[data-ready=yes]")
-        page.locator("#time").press("End")
-        page.keyboard.press("n")
+        if page.locator("#time").count():
+            page.locator("#time").press("End")
+            page.keyboard.press("n")
         page.wait_for_timeout(500)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=target)

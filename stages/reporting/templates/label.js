@@ -229,6 +229,7 @@ function drawProgress() {
     const skipped = done.length > labelled ? `, ${done.length - labelled} skipped` : "";
     const line = byId(`progress-${split}`);
     line.textContent = `${split === "train" ? "Suggested" : "Test"}: ${labelled} of ${of.length} labelled${skipped}`;
+    line.hidden = line.nextElementSibling.hidden = !of.length;
     line.nextElementSibling.firstElementChild.style.width = of.length ? `${(100 * done.length) / of.length}%` : 0;
   }
   byId("forget").disabled = !Object.keys(answers).length;
