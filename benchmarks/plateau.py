@@ -184,18 +184,21 @@ def train(
 
 
 def plateau_table(results: Plateau) -> pd.DataFrame:
-    """Return the mean accuracy of each method at the preset's steps and around them, and what doubling them gains."""
+    """Return the mean accuracy of each method at the preset's steps and around them, and what doubling them gains.
+
+    Means are over draws for which all numbers of steps are measured that are measured at all; a dash stands for others.
+    """
     points = pd.DataFrame(results["points"])
     rows = []
     for method in points["method"].unique():
         steps = results["steps"][method]
         accuracies = points[points["method"] == method].pivot(index="draw", columns="steps", values="accuracy")
-        accuracies = accuracies.reindex(columns=[round(steps * factor) for factor in FACTORS]).dropna()
-        means = [accuracies[round(steps * factor)].mean() for factor in FACTORS]
-        gain = 100 * (accuracies[2 * steps] - accuracies[steps])
-        rows.append(
-            [TITLES[method], f"{steps:,}", len(accuracies), *(f"{mean:.1%}" for mean in means), f"{gain.mean():+.1f}"]
-        )
+        columns = [round(steps * factor) for factor in FACTORS]
+        accuracies = accuracies[[column for column in columns if column in accuracies]].dropna()
+        means = [f"{accuracies[column].mean():.1%}" if column in accuracies else "–" for column in columns]
+        is_known = {steps, 2 * steps} <= set(accuracies)
+        gain = f"{100 * (accuracies[2 * steps] - accuracies[steps]).mean():+.1f}" if is_known else "–"
+        rows.append([TITLES[method], f"{steps:,}", len(accuracies), *means, gain])
     names = ["a quarter", "half", "the preset's steps", "twice"]
     return pd.DataFrame(rows, columns=["method", "steps", "draws", *names, "doubling gains (points)"])
 

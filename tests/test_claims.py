@@ -8,6 +8,7 @@ import pytest
 import yaml
 from helpers.structure import ROOT
 
+from benchmarks.plateau import plateau_table
 from benchmarks.suggestions import accuracy_table
 from stages.evaluation.accuracy import METHODS, format_interval
 from stages.pipeline.files import read_json
@@ -73,6 +74,13 @@ def test_readme_names_setting_of_results():
 def test_committed_runs_include_committed_result():
     """A run with the project's seed, if it is among the runs, is the one whose predictions are committed."""
     assert "other code or on another machine" not in COMPARISON
+
+
+def test_table_of_steps_is_that_of_the_results():
+    results = json.loads((ROOT / "benchmarks/results/plateau-shapes.json").read_text())
+    page = (ROOT / "docs/methods.md").read_text()
+    for row in plateau_table(results).to_dict("records"):
+        assert f"| {' | '.join(str(cell) for cell in row.values())} |" in page
 
 
 def test_table_of_suggestions_is_that_of_the_results():

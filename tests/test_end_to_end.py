@@ -106,6 +106,8 @@ def test_run_with_other_test_images_gives_same_bytes_but_evaluation(clone):
         "data/images/test.npy",
         "data/images/files.json",
         "data/images/test_labels.npy",
+        "metrics/data.json",
+        "plots/label.html",
         "plots/calibration.png",
         "plots/class_accuracy.csv",
         "plots/class_accuracy.png",

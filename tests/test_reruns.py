@@ -53,7 +53,7 @@ def test_changed_folder_reruns_stages_that_read_it(clone, tmp_path):
     shutil.copytree(clone.params()["dataset"]["path"], images)
     clone.set_parameter("dataset.path", str(images))
     assert clone.repro("download") == {"download"}
-    assert _changed(clone) == {"compare"}  # The report states the path.
+    assert _changed(clone) == {"compare", "suggest"}  # The report and the page to label on state the path.
 
     # Labels for two images that had none: pretraining is not concerned.
     rows = ["unlabeled/0.png", "unlabeled/1.png"]
