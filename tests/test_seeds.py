@@ -50,17 +50,21 @@ def test_repair_records_keeps_whole_stages(tmp_path):
 
 
 def _kill_once_recorded(clone, stage):
-    """Run the command until DVC has recorded a stage of the second seed, then kill it and all that it has started."""
+    """Run the command until DVC runs the stage after a stage of the second seed, then kill it and all it has started.
+
+    By then `dvc.lock` is written: DVC writes it in place, and a kill that meets it may cost the last stage.
+    """
+    output = clone.path / "seeds.txt"
+    with output.open("w") as file:
+        run = subprocess.Popen(
+            COMMAND, cwd=clone.path, env=clone.environment, stdout=file, stderr=file, start_new_session=True
+        )
     lock = clone.path / ".scratch/seeds/1/dvc.lock"
-    run = subprocess.Popen(
-        COMMAND,
-        cwd=clone.path,
-        env=clone.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    is_recorded = lambda: lock.exists() and f"\n  {stage}:\n" in lock.read_text()  # noqa: E731
+
+    def is_recorded():
+        recorded = lock.exists() and f"\n  {stage}:\n" in lock.read_text()
+        return recorded and "Running stage" in output.read_text().rpartition("Updating lock file")[2]
+
     wait_until(lambda: is_recorded() or run.poll() is not None, f"{stage} being recorded")
     assert run.poll() is None
     os.killpg(run.pid, signal.SIGKILL)
