@@ -85,9 +85,9 @@ def _changed(clone):
 
 
 def test_launcher_reruns_no_stage(clone):
-    clone.environment["LAUNCH"] = "python -W ignore"
+    usual, clone.environment["LAUNCH"] = clone.environment["LAUNCH"], "python -W ignore"
     assert clone.repro() == set()
-    del clone.environment["LAUNCH"]
+    clone.environment["LAUNCH"] = usual
 
 
 def test_remote_carries_results(clone, tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from helpers.structure import ROOT
+from helpers.warm_python import launcher
 
 # Class names that a page could take for markup, and a spreadsheet for a formula.
 CLASSES = ("<img src=x onerror=alert(1)>", "=cmd()")
@@ -28,7 +29,7 @@ class Clone:
 
     Attributes:
         path: Root of the clone.
-        environment: Environment variables of the commands.
+        environment: Environment variables of the commands. With them, stages start in milliseconds; see `warm_python`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,6 +41,7 @@ class Clone:
             "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.org",
+            **launcher(),
         }
 
     def __call__(self, *command: str, fails: bool = False) -> str:
