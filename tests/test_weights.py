@@ -79,7 +79,7 @@ def test_damaged_files_of_weights_are_an_error_in_one_line(resnet, tmp_path):
             damaged[place] = rng.integers(256)
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"^encoder\.weights: "):
-            build_encoder("resnet18", "conv7_pool", str(path))
+            build_encoder("narrow", "conv3", str(path))
 
 
 def test_random_weights_are_drawn_as_before_if_there_are_none():
