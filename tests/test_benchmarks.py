@@ -15,11 +15,12 @@ import torch
 from helpers.structure import ROOT
 from helpers.waiting import wait_until
 
-from benchmarks import contenders, interleaver, throughput
+from benchmarks import contenders, equal_time, interleaver, throughput
 from benchmarks.contenders import Setting
 from benchmarks.interleaver import Interleaver, interleave
 from benchmarks.intervals import rate, ratio
 from benchmarks.plateau import plateau_figure, plateau_table
+from stages.pipeline.params import load_params
 from stages.reporting.figures.style import figure_png
 
 TINY = Setting(projector=(16, 16), view_size=16, batch_size=8, steps=2)
@@ -196,3 +197,29 @@ def test_plateau_table_gives_gain_of_doubling():
     assert (row["steps"], row["draws"], row["the preset's steps"], row["twice"]) == ("100", 2, "85.0%", "86.0%")
     assert row["doubling gains (points)"] == "+1.0"
     figure_png(plateau_figure(results))
+
+
+def test_equal_time_gives_each_method_the_same_seconds_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics" / "cost").mkdir(parents=True)
+    for name, content in (
+        ("cost/pretrain", {"seconds": 60.0}),
+        ("cost/semi_supervised", {"seconds": 40.0}),
+        ("semi_supervised", {"accuracy": 0.9}),
+    ):
+        (tmp_path / "metrics" / f"{name}.json").write_text(json.dumps(content))
+    trained = []
+
+    def train_and_test(params, images, method, steps):
+        trained.append((method, params.semi_supervised.init, params.semi_supervised.barlow_weight, steps))
+        return steps * (0.1 if method == "supervised" else 0.5), 0.8
+
+    monkeypatch.setattr(equal_time, "open_images", lambda: SimpleNamespace(test=range(10)))
+    monkeypatch.setattr(equal_time, "read_array", lambda *_: np.arange(5))
+    monkeypatch.setattr(equal_time, "train_and_test", train_and_test)
+    params = load_params(ROOT / "params.yaml")
+    for _ in range(2):
+        results = equal_time.measure(params, tmp_path / "results.json")
+        assert [(row["steps"], row["seconds"]) for row in results["rows"][1:]] == [(1000, 100.0), (200, 100.0)]
+    assert trained[1::2] == [("supervised", "pretrained", 0.5, 1000), ("semi_supervised", "random", 0.0, 200)]
+    assert list(equal_time.equal_time_table(results)["test accuracy"]) == ["90.0%", "80.0%", "80.0%"]

@@ -1,0 +1,150 @@
+"""What methods without pretraining reach in the seconds that pretraining and semi-supervised training take together.
+
+python -m benchmarks.equal_time shapes
+
+Supervised training gets these seconds, and so does semi-supervised training from random weights without Barlow Twins.
+Labels, images, costs and the accuracies to compare with are those of the last `dvc repro`, on this machine and with as
+many threads; params.yaml has to be the preset. Results go to benchmarks/results/equal-time-<preset>.json, one row at a
+time, so that an interrupted run goes on.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from typing_extensions import TypedDict
+
+from benchmarks.plateau import train
+from stages.evaluation.accuracy import correct
+from stages.evaluation.predictions import predict
+from stages.models.device import machine_fingerprint
+from stages.pipeline.errors import UserError
+from stages.pipeline.files import read_array, read_json, write_json
+from stages.pipeline.image_set import ImageSet, open_images
+from stages.pipeline.params import Params, load_params
+from stages.pipeline.scratch import file_lock
+
+RESULTS = Path("benchmarks/results")
+PRETRAINED = "Semi-supervised, after pretraining"
+SUPERVISED, FROM_RANDOM = "Supervised", "Semi-supervised from random weights, without Barlow Twins"
+TIMED_STEPS = 40
+
+
+class Row(TypedDict):
+    """A method and what it reached.
+
+    Attributes:
+        method: Name in the table.
+        steps: Number of steps of its training, without those of pretraining.
+        seconds: Seconds of its training, with those of pretraining.
+        accuracy: Accuracy on the test images.
+    """
+
+    method: str
+    steps: int
+    seconds: float
+    accuracy: float
+
+
+class EqualTime(TypedDict):
+    """Content of a results file.
+
+    Attributes:
+        machine: Device, instruction set, precision and version of PyTorch.
+        labels: Number of visible labels.
+        test_images: Number of test images.
+        rows: The methods; the first is the one whose seconds the others get.
+    """
+
+    machine: str
+    labels: int
+    test_images: int
+    rows: list[Row]
+
+
+class _Seconds(TypedDict):
+    seconds: float
+
+
+class _Accuracy(TypedDict):
+    accuracy: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.equal_time",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("preset", help="name of a file in presets/, which params.yaml equals")
+    preset = parser.parse_args().preset
+    try:
+        params = load_params()
+        if params != load_params(f"presets/{preset}.yaml"):
+            raise UserError(f"params.yaml is not presets/{preset}.yaml: copy it, and run `dvc repro`")
+        with file_lock("plateau"):
+            results = measure(params, RESULTS / f"equal-time-{preset}.json")
+    except UserError as error:
+        sys.exit(f"equal_time: {error}")
+    print(equal_time_table(results).to_markdown(index=False))
+
+
+def measure(params: Params, path: Path) -> EqualTime:
+    """Train what is missing, and write every row as soon as it is there."""
+    images, labeled = open_images(), read_array("data/labeled.npy", "label", np.int64)
+    seconds = sum(
+        read_json(f"metrics/cost/{stage}.json", stage, _Seconds)["seconds"] for stage in ("pretrain", "semi_supervised")
+    )
+    reached = read_json("metrics/semi_supervised.json", "semi_supervised", _Accuracy)["accuracy"]
+    first = Row(method=PRETRAINED, steps=params.semi_supervised.steps, seconds=round(seconds, 1), accuracy=reached)
+    results: EqualTime = {
+        "machine": machine_fingerprint(),
+        "labels": len(labeled),
+        "test_images": len(images.test),
+        "rows": [first],
+    }
+    if path.exists():
+        kept = read_json(path, "supervised", EqualTime)
+        same = kept["machine"] == results["machine"] and kept["rows"][0] == first
+        results = kept if same else results
+
+    alone = {"init": "random", "barlow_weight": 0.0}
+    from_random = params.model_copy(update={"semi_supervised": params.semi_supervised.model_copy(update=alone)})
+    for name, method, settings in (
+        (SUPERVISED, "supervised", params),
+        (FROM_RANDOM, "semi_supervised", from_random),
+    ):
+        if any(row["method"] == name for row in results["rows"]):
+            continue
+        per_step = train_and_test(settings, images, method, TIMED_STEPS)[0] / TIMED_STEPS
+        steps = round(seconds / per_step)
+        taken, accuracy_reached = train_and_test(settings, images, method, steps)
+        row = Row(method=name, steps=steps, seconds=round(taken, 1), accuracy=round(accuracy_reached, 6))
+        results["rows"].append(row)
+        write_json(path, results)
+    return results
+
+
+def train_and_test(params: Params, images: ImageSet, method: str, steps: int) -> tuple[float, float]:
+    """Train a method for some steps on the labels of the last run, and return seconds and accuracy on test images."""
+    labeled = read_array("data/labeled.npy", "label", np.int64)
+    start = time.monotonic()
+    model = train(params, images, labeled, method, steps, draw=0)
+    seconds = time.monotonic() - start
+    return seconds, float(correct(predict(model, images, params.views.size)).mean())
+
+
+def equal_time_table(results: EqualTime) -> pd.DataFrame:
+    """Return a row for each method: its steps, seconds and accuracy."""
+    rows = [
+        [row["method"], f"{row['steps']:,}", f"{row['seconds']:,.0f}", f"{row['accuracy']:.1%}"]
+        for row in results["rows"]
+    ]
+    return pd.DataFrame(rows, columns=["method", "steps", "seconds", "test accuracy"])
+
+
+if __name__ == "__main__":
+    main()
