@@ -22,7 +22,16 @@ def pytest_configure(config):
 
 
 # Files that take minutes come first, so that no worker is left with one of them at the end.
-_LONGEST = ("test_resume", "test_end_to_end", "test_reruns", "test_own_images", "test_seeds", "test_processes")
+_LONGEST = (
+    "test_resume",
+    "test_end_to_end",
+    "test_reruns",
+    "test_processes",
+    "test_seeds",
+    "test_untrusted_input",
+    "test_label_page",
+    "test_own_images",
+)
 
 
 def pytest_collection_modifyitems(items):

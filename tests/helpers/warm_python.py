@@ -1,7 +1,7 @@
-"""Python that has imported the large libraries once, and runs each stage of a test in a copy of itself.
+"""Python that has imported the large libraries once, and runs DVC and each stage of a test in a copy of itself.
 
 Importing PyTorch and its companions takes several times as long as the stages of a tiny run. A server does it once in
-each process of pytest and forks for each stage: same module, arguments, directory, environment and output. Tests that
+each process of pytest and forks for each command: same module, arguments, directory, environment and output. Tests that
 kill stages or launch them differently set LAUNCH themselves, and run what people run.
 """
 
@@ -16,16 +16,22 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 # What is read when Python starts or a library is imported, so that only a new process can change it.
 _READ_ONCE = ("CUDA", "GOMP", "KMP", "LANG", "LC_", "MATPLOTLIB", "MKL", "MPL", "OMP", "OPENBLAS", "PYTHON", "TORCH")
 _LIBRARIES = (
+    "dvc.cli.parser",
+    "dvc.repo.index",
+    "dvc.repo.reproduce",
+    "dvc.repo.status",
     "matplotlib.pyplot",
     "pandas",
     "PIL.Image",
     "pydantic",
+    "ruamel.yaml",
     "scipy.stats",
     "seaborn",
     "sklearn.linear_model",
@@ -118,7 +124,23 @@ def _run(request: dict, files: list[int]) -> None:
     module, *arguments = request["arguments"]
     sys.argv = [module, *arguments]
     sys.path[0] = request["directory"]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    status: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    except BaseException:  # As Python does at the end of a program.
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+
+    # What Python does at its end, but for freeing every object, which would copy the pages they share.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 def _read_once(environment: dict[str, str]) -> dict[str, str]:

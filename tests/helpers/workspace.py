@@ -46,6 +46,8 @@ class Clone:
 
     def __call__(self, *command: str, fails: bool = False) -> str:
         """Run a command that has to succeed, and return its output; or one that `fails`, with its errors."""
+        if command[0] == "dvc" and self.environment.get("LAUNCH") == launcher()["LAUNCH"]:
+            command = (*self.environment["LAUNCH"].split(), "-m", *command)
         done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False)
         assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr if fails else done.stdout
