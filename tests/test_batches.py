@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from stages.models import device
 from stages.models.batches import ImagePool, ShuffledBatches
 from stages.models.device import pick_device
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import map_array
+from stages.pipeline.processes import is_main_process, launched_processes
 
 
 def test_shuffled_batches_visit_every_image_once_per_epoch():
@@ -55,3 +57,36 @@ def test_pick_device_refuses_missing_gpu(monkeypatch):
     for absent in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", absent)
         assert pick_device().type == "cpu"
+
+
+def test_pick_device_says_once_that_a_gpu_is_not_used(monkeypatch, tmp_path, capsys):
+    for name, vendor, kind in (("0", "0x8086", "0x030000"), ("1", "0x10de", "0x040300"), ("2", "0x10de", "0x030200")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "_PCI", tmp_path)
+    monkeypatch.setattr(device, "_DRIVER", tmp_path / "version")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    device._report_unused_gpu.cache_clear()
+    assert pick_device().type == "cpu"
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    pick_device()
+    pick_device()
+    assert capsys.readouterr().err.count("there is an NVIDIA GPU") == 1
+
+    (tmp_path / "2" / "class").write_text("0x068000\n")
+    device._report_unused_gpu.cache_clear()
+    pick_device()
+    assert capsys.readouterr().err == ""
+    device._report_unused_gpu.cache_clear()
+
+
+def test_processes_are_those_of_torchrun_alone(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (is_main_process(), launched_processes()) == (True, 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a run")
+    assert (is_main_process(), launched_processes()) == (False, 8)

@@ -31,9 +31,9 @@ def test_seed_reruns_every_stage(clone):
     assert clone.repro("--dry") | {"predict"} == ALL_STAGES
 
 
-@pytest.mark.parametrize("change", ["tsne.perplexity=6.0", "tsne.iterations=260"])
-def test_tsne_parameters_rerun_tsne_alone(clone, change):
-    assert stages_run(clone("dvc", "exp", "run", "-S", change)) == {"tsne"}
+def test_tsne_parameters_rerun_tsne_alone(clone):
+    changes = ("-S", "tsne.perplexity=6.0", "-S", "tsne.iterations=260")
+    assert stages_run(clone("dvc", "exp", "run", *changes)) == {"tsne"}
 
 
 def test_linear_probe_code_reruns_probe_study_and_dependents(clone):

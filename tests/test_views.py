@@ -122,6 +122,18 @@ def test_draw_view_parameters_keeps_crops_inside_and_within_range(height, width)
         assert ratio.max() < 4 / 3 + 6 / height
 
 
+def test_draw_view_parameters_gives_second_views_the_second_probability():
+    recipe = ViewRecipe(8, 0.3, True, blur_probability=(1.0, 0.0), solarize_probability=[0.0, 1.0])
+    p = draw_view_parameters(10, 20, 20, recipe, torch.Generator(), second_views=4)
+    assert (p.blur_sigma > 0).tolist() == [True] * 6 + [False] * 4
+    assert p.solarize.tolist() == [False] * 6 + [True] * 4
+    same, pair = (
+        draw_view_parameters(50, 20, 20, ViewRecipe(8, 0.3, True, blur_probability=b), torch.Generator(), 20)
+        for b in (0.3, (0.3, 0.3))
+    )
+    assert torch.equal(same.blur_sigma, pair.blur_sigma)
+
+
 def test_draw_views_follows_generator():
     images = _images(2)[:1].expand(16, -1, -1, -1)
     one, two = (draw_views(images, RECIPE, torch.Generator().manual_seed(4)) for _ in range(2))

@@ -13,7 +13,7 @@ of the antialiasing triangle filter. Each sum runs over lines that are contiguou
     finished views      (V, 3, H, W)   float32 in channels_last memory, as convolutions take them
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import ceil, log
 from typing import NamedTuple
@@ -45,8 +45,8 @@ class ViewRecipe:
         hue: Half-width of the range of hue shifts in turns of the colour circle, in 0..0.5.
         jitter_probability: Probability that brightness, contrast, saturation and hue of a view are changed.
         greyscale_probability: Probability that a view is turned grey.
-        blur_probability: Probability that a view is blurred.
-        solarize_probability: Probability that a view is solarized.
+        blur_probability: Probability that a view is blurred; or two, of the first and the second of two views.
+        solarize_probability: Probability that a view is solarized, likewise.
     """
 
     size: int
@@ -58,8 +58,8 @@ class ViewRecipe:
     hue: float = 0.0
     jitter_probability: float = 0.0
     greyscale_probability: float = 0.0
-    blur_probability: float = 0.0
-    solarize_probability: float = 0.0
+    blur_probability: float | Sequence[float] = 0.0
+    solarize_probability: float | Sequence[float] = 0.0
 
 
 def view_recipe(size: int, section: WeakView | StrongView) -> ViewRecipe:
@@ -125,9 +125,13 @@ class Crops(NamedTuple):
 
 
 def draw_view_parameters(
-    n: int, height: int, width: int, recipe: ViewRecipe, generator: torch.Generator
+    n: int, height: int, width: int, recipe: ViewRecipe, generator: torch.Generator, second_views: int = 0
 ) -> ViewParameters:
     """Draw the parameters of `n` views of images of `height` x `width` pixels.
+
+    The last `second_views` of them are the second of two views of an image: where the recipe has two probabilities,
+    theirs is the second one. Barlow Twins blurs and solarizes so, with the numbers of BYOL (Grill et al. 2020,
+    appendix B).
 
     Crops follow torchvision's RandomResizedCrop: the area is uniform in crop_min..1, the aspect ratio log-uniform in
     3/4..4/3, and the first of ten tries that fits into the image is taken, or else a central crop. Colour jitter
@@ -157,6 +161,8 @@ def draw_view_parameters(
     left = torch.where(found, left, (width - crop_w) // 2)
 
     jitter = uniform(0, 1) < recipe.jitter_probability
+    blur = _of_each_view(recipe.blur_probability, n, second_views)
+    solarized = _of_each_view(recipe.solarize_probability, n, second_views)
 
     def factor(strength: float) -> Tensor:
         return torch.where(jitter, uniform(max(0.0, 1 - strength), 1 + strength), 1.0)
@@ -172,9 +178,17 @@ def draw_view_parameters(
         saturation=factor(recipe.saturation),
         hue=torch.where(jitter, uniform(-recipe.hue, recipe.hue), 0.0),
         greyscale=uniform(0, 1) < recipe.greyscale_probability,
-        blur_sigma=torch.where(uniform(0, 1) < recipe.blur_probability, uniform(0.1, 2.0), 0.0),
-        solarize=uniform(0, 1) < recipe.solarize_probability,
+        blur_sigma=torch.where(uniform(0, 1) < blur, uniform(0.1, 2.0), 0.0),
+        solarize=uniform(0, 1) < solarized,
     )
+
+
+def _of_each_view(probability: float | Sequence[float], n: int, second_views: int) -> float | Tensor:
+    """Return the probability of each of `n` views, or one number if it is the same for all."""
+    if isinstance(probability, Sequence):
+        first, second = probability
+        return torch.tensor([first] * (n - second_views) + [second] * second_views)
+    return probability
 
 
 def _central_crop(height: int, width: int) -> tuple[int, int]:
@@ -256,19 +270,20 @@ def make_views(
     return _channels_last(views)
 
 
-def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+def draw_views(images: Tensor, recipe: ViewRecipe, generator: torch.Generator, second_views: int = 0) -> Tensor:
     """Draw one random view of each image.
 
     Args:
         images: (N, H, W, 3) uint8 images.
         recipe: Ranges and probabilities from which the parameters are drawn.
         generator: Random generator, on the CPU.
+        second_views: How many of the last views are the second of two; see `draw_view_parameters`.
 
     Returns:
         (N, 3, size, size) float32 views in 0..1 up to rounding, in channels_last memory.
     """
     n, height, width, _ = images.shape
-    parameters = draw_view_parameters(n, height, width, recipe, generator)
+    parameters = draw_view_parameters(n, height, width, recipe, generator, second_views)
     return make_views(images, parameters, recipe.size)
 
 

@@ -64,9 +64,9 @@ class BarlowTwinsTask(Task):
         images = self._images.batch(shard, None if upcoming is None else distributed.local_shard(upcoming))
 
         # Two views of each image; all processes draw the parameters of the whole batch, and use their own.
-        count = 2 * len(indices)
-        parameters = draw_view_parameters(count, images.shape[1], images.shape[2], self._views, self.generator)
-        mine = torch.cat([distributed.local_shard(half) for half in torch.arange(count).chunk(2)])
+        count, (height, width) = len(indices), images.shape[1:3]
+        parameters = draw_view_parameters(2 * count, height, width, self._views, self.generator, second_views=count)
+        mine = torch.cat([distributed.local_shard(half) for half in torch.arange(2 * count).chunk(2)])
         views = make_views(images, parameters[mine], self._views.size, self._transform)
 
         # Embeddings, and the loss on those of the whole batch.

@@ -80,7 +80,8 @@ class SemiSupervisedTask(Task):
         pseudo_labels, selected = self.threshold(probabilities)
 
         # One strong view of each labelled image and two of each unlabelled one, through the network.
-        views = draw_views(torch.cat([labeled, unlabeled, unlabeled]), self._strong, self.generator)
+        images = torch.cat([labeled, unlabeled, unlabeled])
+        views = draw_views(images, self._strong, self.generator, second_views=len(unlabeled))
         with autocast(device):
             features = self.model.encoder(views)
             logits = self.model.head(features).float()

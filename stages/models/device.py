@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from stages.models import distributed
 from stages.pipeline.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_DRIVER, _PCI = Path("/proc/driver/nvidia/version"), Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # Vendor, and the first byte of the class, of PCI devices.
 
 
 def pick_device() -> torch.device:
@@ -31,7 +34,23 @@ def pick_device() -> torch.device:
             f"CUDA_VISIBLE_DEVICES asks for GPU {requested}, but PyTorch finds none: "
             "unset it, or set it to -1 for the CPU"
         )
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        _report_unused_gpu()
     return torch.device("cpu")
+
+
+@cache
+def _report_unused_gpu() -> None:
+    """Say once if there is an NVIDIA GPU although PyTorch finds none, most often because of an older driver."""
+    vendors_and_classes = [
+        [(device / name).read_text().strip() for name in ("vendor", "class")] for device in _PCI.glob("*")
+    ]
+    if _DRIVER.exists() or any(vendor == _NVIDIA and kind.startswith(_DISPLAY) for vendor, kind in vendors_and_classes):
+        print(
+            "WARNING: there is an NVIDIA GPU, but PyTorch finds none and uses the CPU: `nvidia-smi` shows the driver's "
+            "version, and docs/performance.md which one PyTorch needs. CUDA_VISIBLE_DEVICES=-1 asks for the CPU",
+            file=sys.stderr,
+        )
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -42,7 +61,7 @@ def autocast(device: torch.device) -> torch.autocast:
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies matrices of bfloat16 in hardware."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -82,9 +101,8 @@ def machine_fingerprint() -> str:
     """
     device = pick_device()
     precision = "bfloat16" if has_bfloat16(device) else "float32"
-    processes = distributed.launched_world_size()
-    together = f", {processes} processes" if processes > 1 else ""
     capability = torch.backends.cpu.get_cpu_capability()
+    together = distributed.launched_together()
     return f"{device_name(device)}, {capability}, {precision}, torch {torch.__version__}{together}"
 
 

@@ -21,14 +21,16 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.pipeline.errors import ProcessDiedError, UserError
+from stages.pipeline.processes import launched_processes
 
 Found = TypeVar("Found")
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def launched_world_size() -> int:
-    """Return how many processes torchrun launched on all machines."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def launched_together() -> str:
+    """Return the number of processes as a part of a description, empty if torchrun has not launched several."""
+    processes = launched_processes()
+    return f", {processes} processes" if processes > 1 else ""
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def process_group() -> Iterator[None]:
     Raises:
         UserError: This machine has fewer GPUs than processes.
     """
-    if launched_world_size() == 1:
+    if launched_processes() == 1:
         yield
         return
 

@@ -62,14 +62,18 @@ def extract_view_features(
         model: Encoder or classifier; its weights, statistics and mode stay as they are.
         images: (N, H, W, 3) uint8 images on the device of the model.
         recipe: Augmentation of the views.
-        views: Number of views of each image.
+        views: Number of views of each image; the second is made as the second of two, see `draw_view_parameters`.
         seed: Random seed for the augmentation.
 
     Returns:
         (views, N, D) features.
     """
     generator = torch.Generator().manual_seed(seed)
-    return np.stack([_apply(model, images, lambda chunk: draw_views(chunk, recipe, generator)) for _ in range(views)])
+
+    def draw(second: bool) -> Callable[[Tensor], Tensor]:
+        return lambda chunk: draw_views(chunk, recipe, generator, len(chunk) if second else 0)
+
+    return np.stack([_apply(model, images, draw(view == 1)) for view in range(views)])
 
 
 @torch.no_grad()

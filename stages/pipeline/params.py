@@ -9,6 +9,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -32,7 +33,15 @@ def _as_written(value: object, check: ValidatorFunctionWrapHandler) -> object:
     return value
 
 
+def _check_probabilities(value: object) -> object:
+    values = value if isinstance(value, list) and len(value) == 2 else [value]
+    if all(isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1 for number in values):
+        return value
+    raise ValueError(f"{value!r} is neither a probability in 0..1 nor two of them, of the first and the second view")
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
+Probabilities = Annotated[float | list[float], BeforeValidator(_check_probabilities)]
 # A ratio stays as it is written, 1 or 1.0, since DVC names the results of the study by it.
 Ratio = Annotated[float, Field(gt=0, le=1), WrapValidator(_as_written)]
 BatchSize = Annotated[int, Field(ge=2)]
@@ -153,8 +162,8 @@ class StrongView(WeakView):
     hue: Annotated[float, Field(ge=0, le=0.5)]
     jitter_probability: Probability
     greyscale_probability: Probability
-    blur_probability: Probability
-    solarize_probability: Probability
+    blur_probability: Probabilities
+    solarize_probability: Probabilities
 
 
 class Views(Section):

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from stages.pipeline.errors import ProcessDiedError, UserError
 from stages.pipeline.params import declared_inputs, declared_params
+from stages.pipeline.processes import is_main_process, launched_processes
 from stages.pipeline.scratch import (
     claim_error_report,
     exit_with_parent,
@@ -40,13 +41,14 @@ def run_stage(
         main: Function of the stage. It takes the declared parameters; if the stage is resumable, the directory for its
             checkpoints; and the ratio if the stage takes one.
         description: Text that `--help` prints.
-        fingerprint: Function that describes what the machine adds to the result; it makes the stage resumable.
+        fingerprint: Function that describes what the machine adds to the result, which is printed first; it makes the
+            stage resumable.
         takes_ratio: Whether the command takes a label ratio, as the study does.
         all_processes: Whether all processes that torchrun launched run the stage together; otherwise only the main
             one does.
     """
-    is_main_process = os.environ.get("RANK", "0") == "0"
-    if not (is_main_process or all_processes):
+    is_main = is_main_process()
+    if not (is_main or all_processes):
         return
     stage = _stage_name(main)
     arguments = _parse_arguments(stage, description, takes_ratio)
@@ -56,16 +58,19 @@ def run_stage(
         exit_with_parent(int(dvc))
 
     try:
-        if is_main_process:
+        if is_main:
             remove_recorded()
-        with file_lock(run) if is_main_process else nullcontext():
+        with file_lock(run) if is_main else nullcontext():
             params = declared_params(stage)
             if fingerprint is None:
                 result = main(params, *arguments)
             else:
-                scratch = run_directory(run, params.flat(), declared_inputs(stage), fingerprint())
+                machine = fingerprint()
+                if is_main:
+                    print(f"device: {machine}", file=sys.stderr, flush=True)
+                scratch = run_directory(run, params.flat(), declared_inputs(stage), machine)
                 result = main(params, scratch, *arguments)
-            if is_main_process:
+            if is_main:
                 print(f"{stage}: {result}", flush=True)
                 if fingerprint is not None:
                     finish(scratch, pipeline=bool(dvc))
@@ -79,7 +84,7 @@ def run_stage(
         _exit(run, f"{stage}: {error.strerror} ({where}): free space or permit writing, then run again")
     except KeyboardInterrupt:
         resumes = ": run again to resume" if fingerprint is not None else ""
-        sys.exit(f"{stage}: interrupted{resumes}" if is_main_process else 1)
+        sys.exit(f"{stage}: interrupted{resumes}" if is_main else 1)
 
 
 def _stage_name(main: Callable[..., str]) -> str:
@@ -108,8 +113,8 @@ def _exit(run: str, line: str, *, is_consequence: bool = False) -> NoReturn:
     Torchrun ends all processes when one exits. So the main one, which may be writing, comes first, and the consequence
     of another process's error last.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        waits = _MAIN_WAITS if os.environ.get("RANK") == "0" else _OTHERS_WAIT
+    if launched_processes() > 1:
+        waits = _MAIN_WAITS if is_main_process() else _OTHERS_WAIT
         time.sleep(_CONSEQUENCE_WAITS if is_consequence else waits)
         names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
         launch = " ".join([*(os.environ.get(name, "") for name in names), str(os.getppid())])

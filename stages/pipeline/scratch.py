@@ -25,6 +25,7 @@ from pathlib import Path
 
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import checksum, write_text
+from stages.pipeline.processes import is_main_process
 
 SCRATCH = Path(".scratch")
 _DONE = "done"
@@ -173,7 +174,7 @@ def exit_with_parent(process: int) -> None:
     def watch() -> None:
         while _is_alive(process) and not (child and os.getppid() != process):
             time.sleep(1)
-        if os.environ.get("RANK", "0") == "0":
+        if is_main_process():
             print(f"DVC, process {process}, has ended: exiting; run again to resume", file=sys.stderr, flush=True)
         os._exit(1)
 
