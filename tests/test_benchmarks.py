@@ -9,6 +9,7 @@ from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -20,6 +21,8 @@ from benchmarks.contenders import Setting
 from benchmarks.interleaver import Interleaver, interleave
 from benchmarks.intervals import rate, ratio
 from benchmarks.plateau import plateau_figure, plateau_table
+from stages.models.device import device_name
+from stages.pipeline.errors import UserError
 from stages.pipeline.params import load_params
 from stages.reporting.figures.style import figure_png
 
@@ -202,24 +205,50 @@ def test_plateau_table_gives_gain_of_doubling():
 def test_equal_time_gives_each_method_the_same_seconds_and_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics" / "cost").mkdir(parents=True)
-    for name, content in (
-        ("cost/pretrain", {"seconds": 60.0}),
-        ("cost/semi_supervised", {"seconds": 40.0}),
-        ("semi_supervised", {"accuracy": 0.9}),
-    ):
-        (tmp_path / "metrics" / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "metrics" / "semi_supervised.json").write_text('{"accuracy": 0.9}')
+    machine = {"device": device_name(CPU), "torch": torch.__version__}
+
+    def write_costs(**seconds):
+        for stage, value in seconds.items():
+            cost = json.dumps(machine | {"seconds": value})
+            (tmp_path / "metrics" / "cost" / f"{stage}.json").write_text(cost)
+
     trained = []
 
-    def train_and_test(params, images, method, steps):
+    def train_and_test(params, images, labeled, method, steps):
         trained.append((method, params.semi_supervised.init, params.semi_supervised.barlow_weight, steps))
-        return steps * (0.1 if method == "supervised" else 0.5), 0.8
+        return 101.0, 0.8
 
-    monkeypatch.setattr(equal_time, "open_images", lambda: SimpleNamespace(test=range(10)))
+    monkeypatch.setattr(equal_time, "open_images", lambda: SimpleNamespace(test=range(10), checksums={}))
     monkeypatch.setattr(equal_time, "read_array", lambda *_: np.arange(5))
     monkeypatch.setattr(equal_time, "train_and_test", train_and_test)
-    params = load_params(ROOT / "params.yaml")
+    params, path = load_params(ROOT / "presets/shapes.yaml"), tmp_path / "results.json"
+    write_costs(pretrain=60.0, semi_supervised=40.0, supervised=20.0)
+    expected = [
+        ("supervised", "pretrained", 0.5, 5 * params.supervised.steps),
+        ("semi_supervised", "random", 0.0, round(2.5 * params.semi_supervised.steps)),
+    ]
     for _ in range(2):
-        results = equal_time.measure(params, tmp_path / "results.json")
-        assert [(row["steps"], row["seconds"]) for row in results["rows"][1:]] == [(1000, 100.0), (200, 100.0)]
-    assert trained[1::2] == [("supervised", "pretrained", 0.5, 1000), ("semi_supervised", "random", 0.0, 200)]
-    assert list(equal_time.equal_time_table(results)["test accuracy"]) == ["90.0%", "80.0%", "80.0%"]
+        results = equal_time.measure(params, path)
+        assert trained == expected
+        assert list(equal_time.equal_time_table(results)["test accuracy"]) == ["90.0%", "80.0%", "80.0%"]
+
+    equal_time.measure(params.model_copy(update={"seed": 7}), path)
+    assert trained == 2 * expected
+    machine["device"] = "another"
+    write_costs(pretrain=60.0)
+    with pytest.raises(UserError, match="pretrain took its seconds on another"):
+        equal_time.measure(params, path)
+
+
+def test_equal_time_trains_from_the_first_step(tmp_path, monkeypatch):
+    """What an earlier training left is not gone on from."""
+    left = tmp_path / "left"
+    left.mkdir()
+    monkeypatch.setattr(equal_time, "SCRATCH", left)
+    monkeypatch.setattr(equal_time, "train", lambda *_, **__: left.exists())
+    monkeypatch.setattr(
+        equal_time, "predict", lambda model, *_: pd.DataFrame({"actual": [False], "predicted": [model]})
+    )
+    params = load_params(ROOT / "presets/shapes.yaml")
+    assert equal_time.train_and_test(params, None, np.arange(5), "supervised", 3)[1] == 1.0

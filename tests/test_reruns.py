@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from helpers.workspace import ALL_STAGES, LABEL_READERS, STUDY, Clone, stages_run
+from helpers.workspace import ALL_STAGES, LABEL_READERS, STUDY, Clone, stages_run, started_as_people_do
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +85,9 @@ def _changed(clone):
 
 
 def test_launcher_reruns_no_stage(clone):
-    usual, clone.environment["LAUNCH"] = clone.environment["LAUNCH"], "python -W ignore"
-    assert clone.repro() == set()
-    clone.environment["LAUNCH"] = usual
+    with started_as_people_do(clone):
+        clone.environment["LAUNCH"] = "python -W ignore"
+        assert clone.repro() == set()
 
 
 def test_remote_carries_results(clone, tmp_path):

@@ -49,12 +49,12 @@ def test_repair_records_keeps_whole_stages(tmp_path):
     repair_records(tmp_path / "nowhere")
 
 
-def _kill_once_recorded(clone, stage):
-    """Run the command until DVC runs the stage after a stage of the second seed, then kill it and all it has started.
+def _kill_once_recorded(clone, stage, output):
+    """Run the command until DVC runs the stage after a stage of the second seed, then kill it.
 
-    By then `dvc.lock` is written: DVC writes it in place, and a kill that meets it may cost the last stage.
+    DVC writes `dvc.lock` in place, and a kill that meets it costs finished stages. So it is stopped first, in a moment
+    in which it runs a stage.
     """
-    output = clone.path / "seeds.txt"
     with output.open("w") as file:
         run = subprocess.Popen(
             COMMAND, cwd=clone.path, env=clone.environment, stdout=file, stderr=file, start_new_session=True
@@ -65,18 +65,23 @@ def _kill_once_recorded(clone, stage):
         recorded = lock.exists() and f"\n  {stage}:\n" in lock.read_text()
         return recorded and "Running stage" in output.read_text().rpartition("Updating lock file")[2]
 
-    wait_until(lambda: is_recorded() or run.poll() is not None, f"{stage} being recorded")
-    assert run.poll() is None
+    while True:
+        wait_until(lambda: is_recorded() or run.poll() is not None, f"{stage} being recorded")
+        assert run.poll() is None
+        os.killpg(run.pid, signal.SIGSTOP)
+        if is_recorded():
+            break
+        os.killpg(run.pid, signal.SIGCONT)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
 
 
 @pytest.mark.slow
-def test_seeds_killed_twice_resume_and_repeat_nothing(clone):
+def test_seeds_killed_twice_resume_and_repeat_nothing(clone, tmp_path):
     copy = clone.path / ".scratch/seeds/1"
-    _kill_once_recorded(clone, "supervised")
+    _kill_once_recorded(clone, "supervised", tmp_path / "first.txt")
     written = (copy / "metrics/supervised.json").stat().st_mtime_ns
-    _kill_once_recorded(clone, "probe")
+    _kill_once_recorded(clone, "probe", tmp_path / "second.txt")
     assert (copy / "metrics/supervised.json").stat().st_mtime_ns == written, "a finished stage was repeated"
 
     output = clone(*COMMAND)

@@ -42,7 +42,7 @@ time.sleep(600)
 def clone(tmp_path_factory):
     """A clone with an environment of its own, whose only stage reports how it was started."""
     clone = new_clone(tmp_path_factory.mktemp("clone"))
-    del clone.environment["LAUNCH"]
+    clone.environment.pop("LAUNCH", None)
     environment = clone.path / ".venv" / "bin"
     environment.mkdir(parents=True)
     (environment / "python").symlink_to(sys.executable)

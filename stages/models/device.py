@@ -14,6 +14,7 @@ import torch
 
 from stages.models import distributed
 from stages.pipeline.errors import UserError
+from stages.pipeline.processes import is_main_process
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _DRIVER, _PCI = Path("/proc/driver/nvidia/version"), Path("/sys/bus/pci/devices")
@@ -41,16 +42,30 @@ def pick_device() -> torch.device:
 
 @cache
 def _report_unused_gpu() -> None:
-    """Say once if there is an NVIDIA GPU although PyTorch finds none, most often because of an older driver."""
-    vendors_and_classes = [
-        [(device / name).read_text().strip() for name in ("vendor", "class")] for device in _PCI.glob("*")
-    ]
-    if _DRIVER.exists() or any(vendor == _NVIDIA and kind.startswith(_DISPLAY) for vendor, kind in vendors_and_classes):
-        print(
-            "WARNING: there is an NVIDIA GPU, but PyTorch finds none and uses the CPU: `nvidia-smi` shows the driver's "
-            "version, and docs/performance.md which one PyTorch needs. CUDA_VISIBLE_DEVICES=-1 asks for the CPU",
-            file=sys.stderr,
-        )
+    """Say once if there is an NVIDIA GPU although PyTorch finds none."""
+    if not (is_main_process() and _has_nvidia_gpu()):
+        return
+    if torch.version.cuda is None:
+        cause = "this PyTorch has no CUDA"
+    else:
+        cause = "its driver may be too old (docs/performance.md#drivers), or a container or a job was not given the GPU"
+    print(
+        f"WARNING: there is an NVIDIA GPU, but PyTorch finds none and uses the CPU: {cause}. "
+        "CUDA_VISIBLE_DEVICES=-1 asks for the CPU",
+        file=sys.stderr,
+    )
+
+
+def _has_nvidia_gpu() -> bool:
+    """Return whether Linux has NVIDIA's driver or a display controller of its make."""
+    try:
+        vendors_and_classes = [
+            [(device / name).read_text().strip() for name in ("vendor", "class")] for device in _PCI.glob("*")
+        ]
+    except OSError:
+        return _DRIVER.exists()
+    cards = [kind for vendor, kind in vendors_and_classes if vendor == _NVIDIA and kind.startswith(_DISPLAY)]
+    return _DRIVER.exists() or bool(cards)
 
 
 def autocast(device: torch.device) -> torch.autocast:

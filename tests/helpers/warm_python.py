@@ -1,8 +1,9 @@
 """Python that has imported the large libraries once, and runs DVC and each stage of a test in a copy of itself.
 
 Importing PyTorch and its companions takes several times as long as the stages of a tiny run. A server does it once in
-each process of pytest and forks for each command: same module, arguments, directory, environment and output. Tests that
-kill stages or launch them differently set LAUNCH themselves, and run what people run.
+each process of pytest and forks for each command: same module, arguments, directory, environment and output. All forks
+share the seed of Python's hashes, so tests of equal bytes set LAUNCH themselves and run what people run; so do those
+that kill a stage or launch it differently.
 """
 
 import atexit
@@ -11,6 +12,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 
 # What is read when Python starts or a library is imported, so that only a new process can change it.
-_READ_ONCE = ("CUDA", "GOMP", "KMP", "LANG", "LC_", "MATPLOTLIB", "MKL", "MPL", "OMP", "OPENBLAS", "PYTHON", "TORCH")
+_READ_ONCE = (
+    *("ATEN", "CUDA", "GOMP", "HOME", "KMP", "LANG", "LC_", "MATPLOTLIB", "MKL", "MPL", "OMP", "OPENBLAS", "PYTHON"),
+    *("PYTORCH", "TORCH", "TZ", "XDG"),
+)
 _LIBRARIES = (
     "dvc.cli.parser",
     "dvc.repo.index",
@@ -43,9 +48,15 @@ _started: dict[str, str] = {}
 
 
 def launcher() -> dict[str, str]:
-    """Return the environment variables that let `./stage` use the server, which is started if it is not running."""
+    """Return the environment variables that let `./stage` use the server, which is started if it is not running.
+
+    There are none where the system lacks what the server needs (Linux has it).
+    """
+    if not hasattr(os, "pidfd_open"):
+        return {}
     if not _started:
-        place = Path(tempfile.mkdtemp(prefix="warm"))
+        place = Path(tempfile.mkdtemp(prefix="warm", dir="/tmp"))  # A short path without spaces, as LAUNCH needs.
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
         address, client = place / "socket", place / "warm_python.py"
         client.symlink_to(__file__)
         environment = os.environ | {"PYTHONUTF8": "1", "MPLBACKEND": "Agg"}
@@ -90,7 +101,10 @@ def _answer(connection: socket.socket, mine: dict[str, str]) -> None:
     """
     message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
     while not message.endswith(b"\n"):
-        message += connection.recv(1 << 20)
+        more = connection.recv(1 << 20)
+        if not more:  # The client has ended.
+            os._exit(0)
+        message += more
     request = json.loads(message)
     if _read_once(request["environment"]) != mine:
         connection.sendall(b"start anew")

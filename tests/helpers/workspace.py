@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +48,9 @@ class Clone:
 
     def __call__(self, *command: str, fails: bool = False) -> str:
         """Run a command that has to succeed, and return its output; or one that `fails`, with its errors."""
-        if command[0] == "dvc" and self.environment.get("LAUNCH") == launcher()["LAUNCH"]:
-            command = (*self.environment["LAUNCH"].split(), "-m", *command)
+        warm = launcher().get("LAUNCH")
+        if command[0] == "dvc" and warm and self.environment.get("LAUNCH") == warm:
+            command = (*warm.split(), "-m", *command)
         done = subprocess.run(command, cwd=self.path, env=self.environment, capture_output=True, text=True, check=False)
         assert (done.returncode != 0) == fails, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr if fails else done.stdout
@@ -142,3 +145,13 @@ def tiny_params(images: Path) -> dict:
     params = YAML(typ="safe").load((ROOT / "tests" / "tiny.yaml").read_text())
     params["dataset"]["path"] = str(images)
     return params
+
+
+@contextmanager
+def started_as_people_do(clone: Clone) -> Iterator[None]:
+    """Start stages and DVC in processes of their own within the block; see `warm_python`."""
+    usual = clone.environment.get("LAUNCH")
+    clone.environment["LAUNCH"] = "python"
+    yield
+    clone.environment.pop("LAUNCH")
+    clone.environment.update({"LAUNCH": usual} if usual else {})

@@ -47,7 +47,8 @@ def views_figure(images: NDArray[np.uint8], strong: ViewRecipe, weak: ViewRecipe
     columns: dict[str, NDArray[np.generic]] = {"image": images}
     for name, recipe, count in (("strong view", strong, _STRONG_VIEWS), ("weak view", weak, _WEAK_VIEWS)):
         for number in range(1, count + 1):
-            views = draw_views(torch.from_numpy(images), recipe, generator).clamp(0, 1)
+            second_views = len(images) if number == 2 else 0
+            views = draw_views(torch.from_numpy(images), recipe, generator, second_views).clamp(0, 1)
             columns[f"{name} {number}"] = views.permute(0, 2, 3, 1).numpy()
 
     figure, grid = new_grid(len(images), len(columns), 1.25 * len(columns), 1.25 * len(images) + 0.3)
