@@ -23,17 +23,16 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from benchmarks.plateau import SCRATCH, train
+from benchmarks.plateau import RESULTS, SCRATCH, preset_params, train
 from stages.evaluation.accuracy import correct
 from stages.evaluation.predictions import predict
 from stages.models.device import device_name, machine_fingerprint, pick_device
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import read_array, read_json, write_json
 from stages.pipeline.image_set import ImageSet, open_images
-from stages.pipeline.params import Params, load_params
+from stages.pipeline.params import Params
 from stages.pipeline.scratch import file_lock
 
-RESULTS = Path("benchmarks/results")
 STAGES = ("pretrain", "supervised", "semi_supervised")
 PRETRAINED = "Semi-supervised, after pretraining"
 SUPERVISED, FROM_RANDOM = "Supervised", "Semi-supervised from random weights, without Barlow Twins"
@@ -92,9 +91,7 @@ def main() -> None:
     parser.add_argument("preset", help="name of a file in presets/, which params.yaml equals")
     preset = parser.parse_args().preset
     try:
-        params = load_params()
-        if params != load_params(f"presets/{preset}.yaml"):
-            raise UserError(f"params.yaml is not presets/{preset}.yaml: copy it, and run `dvc repro`")
+        params = preset_params(preset)
         with file_lock("plateau"):
             results = measure(params, RESULTS / f"equal-time-{preset}.json")
     except UserError as error:

@@ -92,15 +92,25 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="draws of visible labels (default: 3)")
     arguments = parser.parse_args()
     try:
-        params = load_params()
-        if params != load_params(f"presets/{arguments.preset}.yaml"):
-            raise UserError(f"params.yaml is not presets/{arguments.preset}.yaml: copy it, and run `dvc repro`")
+        params = preset_params(arguments.preset)
         with file_lock("plateau"):
             results = measure(params, arguments.preset, arguments.methods, arguments.draws)
     except UserError as error:
         sys.exit(f"plateau: {error}")
     save_figure(plateau_figure(results), RESULTS / f"plateau-{arguments.preset}.png")
     print(plateau_table(results).to_markdown(index=False))
+
+
+def preset_params(preset: str) -> Params:
+    """Return the parameters of the project.
+
+    Raises:
+        UserError: They are not those of the preset.
+    """
+    params = load_params()
+    if params != load_params(f"presets/{preset}.yaml"):
+        raise UserError(f"params.yaml is not presets/{preset}.yaml: copy it, and run `dvc repro`")
+    return params
 
 
 def measure(params: Params, preset: str, methods: Sequence[str], draws: int) -> Plateau:
