@@ -12,11 +12,13 @@ from stages.models.batches import spread_indices, to_device
 from stages.models.checkpoints import epoch_checkpoints, load_encoder
 from stages.models.device import pick_device
 from stages.models.features import extract_features, extract_view_features
-from stages.pipeline.files import atomic_write, write_array, write_csv, write_json
+from stages.pipeline.files import replace_directory, write_array, write_csv, write_json
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
 from stages.pipeline.seeds import derive_seed
+
+_FILES = r"(\d+|images|labels)\.npy"
 
 
 def main(params: Params) -> str:
@@ -27,8 +29,7 @@ def main(params: Params) -> str:
     size, recipe = params.views.size, view_recipe(params.views.size, params.views.strong)
 
     rows = []
-    with atomic_write("data/embeddings") as directory:
-        directory.mkdir()
+    with replace_directory("data/embeddings", _FILES) as directory:
         write_array(directory / "images.npy", chosen)
         write_array(directory / "labels.npy", labels)
         for epoch, path in epoch_checkpoints("models/pretrain"):

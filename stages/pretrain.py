@@ -14,10 +14,10 @@ from stages.methods.barlow_twins import checkpoint_epochs, pretrain, shown_corre
 from stages.models import distributed
 from stages.models.batches import ImagePool
 from stages.models.checkpoints import save_encoder, save_projector
-from stages.models.device import machine_fingerprint, pick_device
+from stages.models.device import group_fingerprint, pick_device
 from stages.models.encoders import Encoder
 from stages.pipeline.errors import UserError
-from stages.pipeline.files import atomic_write, read_array, write_array, write_json
+from stages.pipeline.files import read_array, replace_directory, require_no_other_files, write_array, write_json
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
@@ -26,6 +26,7 @@ from stages.training.checkpointer import load_state, save_state
 from stages.training.loop import record_training
 
 _TERMS = ("loss", "invariance", "redundancy")
+_FILES = r"(\d+|projector)\.safetensors|cross_correlation\.npy"
 _SHOWN_IMAGES = 500
 
 
@@ -37,6 +38,7 @@ class Checkpoint(TypedDict):
 
 
 def main(params: Params, scratch: Path) -> str:
+    require_no_other_files("models/pretrain", _FILES)
     images, sample = open_images(), read_array("data/unlabeled.npy", "sample", np.int64)
     views, settings = view_recipe(params.views.size, params.views.strong), params.pretrain
     seed = derive_seed(params.seed, "pretrain")
@@ -52,13 +54,12 @@ def main(params: Params, scratch: Path) -> str:
                 save_state(scratch / "checkpoints", str(epoch), checkpoint)
 
         encoder, projector, result = pretrain(pool, params.encoder, views, settings, seed, scratch, keep)
-        if not distributed.is_main_process():
+        if not distributed.is_writer():
             return ""
 
     # Only now are all checkpoints complete: they replace those of an earlier run together.
     checkpoints = {epoch: _load_checkpoint(scratch, epoch) for epoch in epochs}
-    with atomic_write("models/pretrain") as directory:
-        directory.mkdir()
+    with replace_directory("models/pretrain", _FILES) as directory:
         for epoch, checkpoint in checkpoints.items():
             encoder.load_state_dict(checkpoint["encoder"])
             save_encoder(encoder, directory / f"{epoch}.safetensors")
@@ -93,4 +94,4 @@ def _load_checkpoint(scratch: Path, epoch: int) -> Checkpoint:
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, fingerprint=machine_fingerprint, all_processes=True)
+    run_stage(main, __doc__, fingerprint=group_fingerprint, all_processes=True)

@@ -3,7 +3,14 @@
 import numpy as np
 
 from stages.evaluation.tsne import aligned_layouts, layouts_table
-from stages.pipeline.files import atomic_write, read_array, write_csv, write_text
+from stages.pipeline.files import (
+    atomic_write,
+    read_array,
+    replace_directory,
+    require_no_other_files,
+    write_csv,
+    write_text,
+)
 from stages.pipeline.image_set import open_images
 from stages.pipeline.params import Params
 from stages.pipeline.runner import run_stage
@@ -13,8 +20,11 @@ from stages.reporting.figures.representation import layout_figure, layout_grid, 
 from stages.reporting.figures.style import choose_fonts, save_figure
 from stages.reporting.records import read_embeddings, read_history, read_representation
 
+_FILES = r"epoch-\d+\.png"
+
 
 def main(params: Params) -> str:
+    require_no_other_files("plots/tsne", _FILES)
     images, embeddings = open_images(), read_embeddings()
     classes, labels, features = images.classes, embeddings.labels, embeddings.features
     choose_fonts(classes)
@@ -33,10 +43,9 @@ def main(params: Params) -> str:
 
     write_csv(layouts_table(layouts, labels, classes), "plots/tsne.csv")
     save_figure(layout_grid(layouts, labels, classes), "plots/tsne.png")
-    with atomic_write("plots/tsne") as directory:
-        directory.mkdir()
+    with replace_directory("plots/tsne", _FILES) as directory:
         for epoch in layouts:
-            save_figure(layout_figure(layouts, epoch, labels, classes), directory / f"{epoch}.png")
+            save_figure(layout_figure(layouts, epoch, labels, classes), directory / f"epoch-{epoch}.png")
     with atomic_write("plots/tsne.webp") as temporary:
         layout_movie(layouts, labels, classes, temporary)
     save_figure(representation_figure(metrics, loss_terms), "plots/representation.png")

@@ -63,7 +63,7 @@ def _differences_in_directory(path: Path, found: dict[str, str], listing: Path) 
         if name not in found:
             yield f"{path / name} is missing"
         elif name not in recorded:
-            yield f"{path / name} was not recorded"
+            yield f"{path / name} was not recorded: move it elsewhere"
         elif found[name] != recorded[name]:
             yield f"{path / name} has changed"
 

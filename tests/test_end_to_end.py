@@ -40,7 +40,7 @@ def test_results_have_documented_form(finished):
         assert (study[method]["std"], len(study[method]["draws"])) == (None, 1)
     cost = json.loads((clone.path / "metrics/cost/study/1.0.json").read_text())
     assert cost["seconds"].keys() == {"supervised", "fine_tune", "semi_supervised"}
-    assert {p.stem for p in (clone.path / "plots/tsne").glob("*.png")} == {"0", "1", "3"}
+    assert {p.stem for p in (clone.path / "plots/tsne").glob("*.png")} == {"epoch-0", "epoch-1", "epoch-3"}
     assert "Semi-supervised" in (clone.path / "plots/comparison.md").read_text()
 
 

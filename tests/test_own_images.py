@@ -1,11 +1,15 @@
 """Nothing that a person owns is written to or deleted, wherever it lies."""
 
+import re
 import shutil
 import sys
 
+import pathspec
 import pytest
+from helpers.structure import ROOT
 from helpers.workspace import draw_image_folder
 
+from stages import embed, pretrain, tsne
 from stages.pipeline.errors import UserError
 from stages.pipeline.params import Dataset, _require_own_place
 
@@ -51,13 +55,54 @@ def test_images_inside_outputs_are_refused_and_kept(clone, own, place):
 
 
 def test_images_inside_outputs_are_kept_by_experiments_and_collection(clone, own):
-    target = own("data/images")
-    before = _content(target)
+    """`dvc exp run` restores the directories among the outputs before it runs any stage, which could refuse."""
+    targets = [own(place) for place in INSIDE_OUTPUTS]
+    loose = [clone.path / place / "1.png" for place in ("models/pretrain", "data/embeddings", "plots/tsne")]
+    for path in loose:
+        path.write_bytes(b"mine")
+    before = [_content(target) for target in targets]
     clone("dvc", "exp", "run", "-S", "tsne.perplexity=4.0", fails=True)
-    assert _content(target) == before
+    assert [_content(target) for target in targets] == before
+    clone("dvc", "checkout", "--force")
     clone("dvc", "gc", "-w", "-f")
     clone(sys.executable, "-m", "stages.clean_scratch")
-    assert _content(target) == before
+    assert [_content(target) for target in targets] == before
+    assert all(path.read_bytes() == b"mine" for path in loose)
+    for path in loose:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("stage", "place"), [("pretrain", "models/pretrain"), ("embed", "data/embeddings"), ("tsne", "plots/tsne")]
+)
+def test_files_beside_results_are_kept(clone, stage, place):
+    notes = clone.path / place / "notes.txt"
+    notes.write_text("mine")
+    clone.set_parameter("seed", 5)
+    output = clone("./stage", stage, fails=True)
+    assert f"{place}/notes.txt is none of the pipeline's files and would be lost" in output
+    assert notes.read_text() == "mine"
+    notes.unlink()
+
+
+def test_dvc_ignores_what_stages_refuse():
+    """The names of the files of each directory stand in its stage, for the stage, and in .dvcignore, for DVC."""
+    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
+    stems = ("0", "30", "1000", "10-best", "1a", "a1", "epoch-", "epoch-0", "epoch-30", "epoch-3-old", "3/0")
+    stems += ("images", "labels", "projector", "cross_correlation", "mine")
+    tried = set()
+    for directory, names in (
+        ("models/pretrain", pretrain._FILES),
+        ("data/embeddings", embed._FILES),
+        ("plots/tsne", tsne._FILES),
+    ):
+        for ending in ("npy", "png", "safetensors", "txt"):
+            for stem in stems:
+                name = f"{stem}.{ending}"
+                own = re.fullmatch(names, name) is not None
+                assert ignored.match_file(f"{directory}/{name}") is not own, f"{directory}/{name}"
+                tried.add((directory, own))
+    assert len(tried) == 6
 
 
 def test_images_beside_image_set_are_kept_whatever_the_source(clone, own):

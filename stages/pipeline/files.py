@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Scalar = TypeVar("Scalar", bound=np.generic)
 Content = TypeVar("Content")
 
+# Left in a directory by the Finder of macOS, and on NFS.
+_OF_SYSTEMS = r"\.DS_Store|\.nfs\w+"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -53,6 +56,42 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         _restore(previous, path)
         _remove(temporary)
+
+
+@contextmanager
+def replace_directory(path: str | Path, names: str) -> Iterator[Path]:
+    """Yield an empty directory that takes the place of the directory `path` when the block succeeds.
+
+    Args:
+        path: The directory, which need not exist.
+        names: Regular expression of the names of the files that the pipeline writes there.
+
+    Raises:
+        UserError: The directory holds something else, which would be lost.
+    """
+    require_no_other_files(path, names)
+    with atomic_write(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        require_no_other_files(path, names)
+
+
+def require_no_other_files(directory: str | Path, names: str) -> None:
+    """Refuse to replace a directory that holds anything but the pipeline's files and what a system leaves everywhere.
+
+    Args:
+        directory: The directory, which need not exist.
+        names: Regular expression of the names of the pipeline's files.
+
+    Raises:
+        UserError: It does; nothing has been changed.
+    """
+    directory = Path(directory)
+    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
+        if not re.fullmatch(f"{names}|{_OF_SYSTEMS}", path.name):
+            raise UserError(
+                f"{path} is none of the pipeline's files and would be lost: move it out of {directory}, then run again"
+            )
 
 
 def _restore(previous: Path, path: Path) -> None:

@@ -10,6 +10,7 @@ dataset.json                          source, classes, sizes, SHA-256 of each ar
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ from numpy.typing import NDArray
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import (
     Scalar,
-    atomic_write,
     checksum,
     map_array,
     read_json,
+    replace_directory,
     require,
     require_space,
     write_array,
@@ -188,9 +189,7 @@ def create_image_set(directory: str | Path, source: str, classes: Sequence[str])
     Raises:
         UserError: The directory holds something else, which would be lost.
     """
-    _require_no_other_files(Path(directory))
-    with atomic_write(directory) as temporary:
-        temporary.mkdir()
+    with replace_directory(directory, "|".join(map(re.escape, _FILES))) as temporary:
         writer = ImageSetWriter(temporary)
         yield writer
         if "folds" not in writer.shapes:
@@ -205,11 +204,3 @@ def create_image_set(directory: str | Path, source: str, classes: Sequence[str])
             for name in progress(names, title="checksums", unit="file")
         }
         write_json(temporary / "dataset.json", {"source": source, "classes": list(classes), "files": files})
-
-
-def _require_no_other_files(directory: Path) -> None:
-    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
-        if path.name not in _FILES:
-            raise UserError(
-                f"{path} is none of the pipeline's files and would be lost: move it out of {directory}, then run again"
-            )
