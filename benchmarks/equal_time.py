@@ -32,6 +32,7 @@ from stages.pipeline.files import read_array, read_json, write_json
 from stages.pipeline.image_set import ImageSet, open_images
 from stages.pipeline.params import Params
 from stages.pipeline.scratch import file_lock
+from stages.reporting.runs import read_score
 
 STAGES = ("pretrain", "supervised", "semi_supervised")
 PRETRAINED = "Semi-supervised, after pretraining"
@@ -78,10 +79,6 @@ class _Cost(TypedDict):
     torch: str
 
 
-class _Accuracy(TypedDict):
-    accuracy: float
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.equal_time",
@@ -113,7 +110,7 @@ def measure(params: Params, path: Path) -> EqualTime:
             raise UserError(f"{stage} took its seconds on {cost['device']}, and this is {here[0]}: run it again here")
     seconds = costs["pretrain"]["seconds"] + costs["semi_supervised"]["seconds"]
 
-    reached = read_json("metrics/semi_supervised.json", "semi_supervised", _Accuracy)["accuracy"]
+    reached = read_score("semi_supervised")["accuracy"]
     first = Row(method=PRETRAINED, steps=params.semi_supervised.steps, seconds=round(seconds, 1), accuracy=reached)
     described = json.dumps([params.flat(), images.checksums, labeled.tolist()], sort_keys=True)
     results: EqualTime = {

@@ -47,8 +47,7 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
 
     rows = []
     for method in METHODS:
-        keys = {f"metrics/{method}.json:{key}": key for key in ("accuracy", "test_images", "labels")}
-        results = table.reindex(columns=list(keys)).rename(columns=keys).apply(pd.to_numeric, errors="coerce")
+        results = pd.DataFrame({key: _metric(table, method, key) for key in ("accuracy", "test_images", "labels")})
         for value, result in zip(values, results.to_dict("records"), strict=True):
             accuracy, total = result["accuracy"], result["test_images"]
             if pd.notna(accuracy):
@@ -60,6 +59,17 @@ def read_experiments(csv: TextIO, column: str) -> pd.DataFrame:
     values_of = found["value"].to_dict()
     order = sorted(found.index, key=lambda row: (isinstance(values_of[row], str), values_of[row]))
     return found.loc[order].reset_index(drop=True)
+
+
+def _metric(table: pd.DataFrame, method: str, key: str) -> "pd.Series[float]":
+    """Return a metric of a method in every experiment, by the name that it has now or had in earlier versions.
+
+    DVC also names the file where experiments of both are in the table.
+    """
+    names = (f"{method}.{key}", f"metrics/{method}.json:{method}.{key}", f"metrics/{method}.json:{key}")
+    found = table.reindex(columns=list(names)).apply(pd.to_numeric, errors="coerce")
+    first: pd.Series[float] = found.bfill(axis="columns")[names[0]]
+    return first
 
 
 def _shown(value: float | str, column: str) -> float | str:

@@ -26,7 +26,7 @@ def main(params: Params) -> str:
         derive_seed(params.seed, "probe"),
     )
     size = params.views.size
-    return record_classifier("probe", model, images, len(labeled), size, {"C": probe.C, "folds": probe.folds})
+    return record_classifier("probe", model, images, len(labeled), size, {"best_C": probe.C, "used_folds": probe.folds})
 
 
 if __name__ == "__main__":

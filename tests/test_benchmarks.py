@@ -205,7 +205,8 @@ def test_plateau_table_gives_gain_of_doubling():
 def test_equal_time_gives_each_method_the_same_seconds_and_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics" / "cost").mkdir(parents=True)
-    (tmp_path / "metrics" / "semi_supervised.json").write_text('{"accuracy": 0.9}')
+    score = {"accuracy": 0.9, "ci95": [0.6, 1.0], "labels": 5, "test_images": 10}
+    (tmp_path / "metrics" / "semi_supervised.json").write_text(json.dumps({"semi_supervised": score}))
     machine = {"device": device_name(CPU), "torch": torch.__version__}
 
     def write_costs(**seconds):

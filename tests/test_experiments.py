@@ -15,8 +15,8 @@ def _csv(sizes):
     for number, size in enumerate(sizes):
         row = {"Experiment": f"run-{number}", "rev": f"{number:07x}", "unlabeled.size": size}
         for place, method in enumerate(METHODS):
-            row |= {f"metrics/{method}.json:accuracy": 0.5 + 0.1 * place + 0.01 * number}
-            row |= {f"metrics/{method}.json:test_images": 1000, f"metrics/{method}.json:labels": 50}
+            row |= {f"{method}.accuracy": 0.5 + 0.1 * place + 0.01 * number}
+            row |= {f"{method}.test_images": 1000, f"{method}.labels": 50}
         rows.append(row)
     return io.StringIO(pd.DataFrame(rows).to_csv(index=False))
 
@@ -28,6 +28,19 @@ def test_read_experiments_orders_by_varied_parameter():
     assert (first["method"], first["accuracy"], first["labels"]) == ("supervised", 0.51, 50)
     assert (first["low"], first["high"]) == pytest.approx(wilson_interval(510, 1000))
     assert axis_figure(found, "unlabeled.size").axes[0].get_xlabel().startswith("unlabeled.size")
+
+
+def test_read_experiments_knows_names_of_earlier_versions():
+    """A commit of an earlier version makes DVC name the file of both."""
+    table = pd.read_csv(_csv([100, 500]))
+    names = [name for name in table if name.partition(".")[0] in METHODS]
+    for name in names:
+        method, _, key = name.partition(".")
+        table[f"metrics/{method}.json:{key}"] = table[name].where(table["unlabeled.size"] == 100)
+        table[f"metrics/{method}.json:{name}"] = table[name].where(table["unlabeled.size"] == 500)
+    mixed = table.drop(columns=names).to_csv(index=False)
+    expected = read_experiments(_csv([100, 500]), "unlabeled.size")
+    pd.testing.assert_frame_equal(read_experiments(io.StringIO(mixed), "unlabeled.size"), expected)
 
 
 def test_read_experiments_skips_commits_without_results():

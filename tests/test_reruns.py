@@ -6,6 +6,8 @@ import shutil
 import pytest
 from helpers.workspace import ALL_STAGES, LABEL_READERS, STUDY, Clone, stages_run, started_as_people_do
 
+from stages.evaluation.accuracy import METHODS
+
 pytestmark = pytest.mark.slow
 
 
@@ -15,14 +17,23 @@ def test_label_ratio_reruns_readers_of_labels(clone):
     clone("git", "checkout", "-q", ".")
     clone("dvc", "checkout", "-q")
     shown = json.loads(clone("dvc", "metrics", "diff", "main", "half", "--json"))
-    assert shown["metrics/compare.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
+    assert shown["metrics/probe.json"]["probe.labels"] == {"old": 6, "new": 15, "diff": 9}
     assert "half" in clone("dvc", "exp", "show", "--csv")
+    show = ("dvc", "exp", "show", "--no-pager", "--drop", ".*", "--keep", r"Experiment|.*\.accuracy")
+    _check_table(clone("env", "COLUMNS=120", *show))
     clone("dvc", "plots", "diff", "main", "half", "-o", "shown")
     page = (clone.path / "shown/index.html").read_text()
     assert "Label efficiency" in page
     figures = [path.name for path in (clone.path / "shown/static").iterdir()]
     for name in ("plots_comparison.png", "plots_tsne.png", "plots_confusion.png"):
         assert sum(figure.endswith(name) for figure in figures) == 2, figures
+
+
+def _check_table(table):
+    """Check that the table of experiments has a column for each method and fits 120 columns, which DVC is told."""
+    for method in METHODS:
+        assert f"{method}.accuracy" in table
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 120
 
 
 def test_seed_reruns_every_stage(clone):

@@ -21,7 +21,8 @@ def record_classifier(
 ) -> str:
     """Evaluate a finished classifier on the test images, and write its weights, predictions and metrics.
 
-    Writes `models/<method>.safetensors`, `plots/predictions/<method>.csv` and `metrics/<method>.json`.
+    Writes `models/<method>.safetensors`, `plots/predictions/<method>.csv` and `metrics/<method>.json`. The metrics
+    stand under the name of the method, by which `dvc exp show` tells them apart.
 
     Args:
         method: Name of the method: `supervised`, `probe`, `fine_tune` or `semi_supervised`.
@@ -38,7 +39,7 @@ def record_classifier(
     predictions = predict(model, images, size)
     metrics = score(predictions, labels)
     write_csv(predictions, f"plots/predictions/{method}.csv")
-    write_json(f"metrics/{method}.json", {**metrics, **extra})
+    write_json(f"metrics/{method}.json", {method: {**metrics, **extra}})
     low, high = metrics["ci95"]
     return (
         f"test accuracy {metrics['accuracy']:.1%} (95 % CI {low:.1%} to {high:.1%}) with {labels:,} labels "

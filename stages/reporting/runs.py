@@ -130,7 +130,11 @@ def read_score(method: str) -> Score:
     Raises:
         UserError: The file is missing or damaged.
     """
-    return read_json(f"metrics/{method}.json", method, Score)
+    path = f"metrics/{method}.json"
+    scores = read_json(path, method, dict[str, Score])
+    if method not in scores:
+        raise UserError(f"{path} is damaged ({method}: missing): run `dvc repro {method}` again")
+    return scores[method]
 
 
 def read_study(ratio: float) -> dict[str, StudyResult]:
