@@ -15,14 +15,18 @@ from stages.images.views import view_recipe
 from stages.methods.linear_probe import train_probe
 from stages.methods.semi_supervised import train_semi_supervised
 from stages.methods.supervised import train_supervised
+from stages.models import distributed
 from stages.models.batches import ImagePool, visible_images
 from stages.models.checkpoints import epoch_checkpoints, load_encoder, load_projector
 from stages.models.device import device_name, machine_fingerprint, pick_device
 from stages.models.encoders import build_classifier
+from stages.pipeline.errors import UserError
 from stages.pipeline.files import read_array, write_json
 from stages.pipeline.image_set import ImageSet, open_images
 from stages.pipeline.params import Params
+from stages.pipeline.processes import is_main_process
 from stages.pipeline.runner import run_stage
+from stages.pipeline.scratch import file_lock
 from stages.pipeline.seeds import derive_seed
 from stages.training.checkpointer import load_state, save_state
 
@@ -45,14 +49,16 @@ def main(params: Params, scratch: Path, ratio: str) -> str:
     images = open_images()
 
     # A draw that an interrupted run completed is not repeated. Draw 0 is that of the main run.
-    draws = []
-    for number in range(1, params.study.seeds + 1):
-        draw = load_state(scratch / "draws", str(number), Draw)
-        if draw is None:
-            draw = train_all(params, images, float(ratio), number, scratch / str(number))
-            save_state(scratch / "draws", str(number), draw)
-            shutil.rmtree(scratch / str(number))
-        draws.append(draw)
+    numbers = range(1, params.study.seeds + 1)
+    for number in distributed.share_out(f"study@{ratio}", numbers):
+        with file_lock(f"study@{ratio}-{number}"):
+            if load_state(scratch / "draws", str(number), Draw) is None:
+                draw = train_all(params, images, float(ratio), number, scratch / str(number))
+                save_state(scratch / "draws", str(number), draw)
+                shutil.rmtree(scratch / str(number))
+    if not is_main_process():
+        return ""
+    draws = [_load_draw(scratch, number) for number in numbers]
 
     # Mean, spread and cost over the draws.
     labels = draws[0]["labels"]
@@ -68,6 +74,17 @@ def main(params: Params, scratch: Path, ratio: str) -> str:
     )
     means = ", ".join(f"{method} {row['accuracy']:.1%}" for method, row in summary.items())
     return f"{labels:,} labels: {means}"
+
+
+def _load_draw(scratch: Path, number: int) -> Draw:
+    """Load what a draw has left.
+
+    Raises:
+        UserError: The file is damaged or missing.
+    """
+    if (draw := load_state(scratch / "draws", str(number), Draw)) is None:
+        raise UserError(f"{scratch} no longer holds draw {number} intact: run again, which repeats this draw")
+    return draw
 
 
 def train_all(params: Params, images: ImageSet, ratio: float, draw: int, scratch: Path) -> Draw:
@@ -118,4 +135,4 @@ def train_all(params: Params, images: ImageSet, ratio: float, draw: int, scratch
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, fingerprint=machine_fingerprint, takes_ratio=True)
+    run_stage(main, __doc__, fingerprint=machine_fingerprint, takes_ratio=True, all_processes=True)

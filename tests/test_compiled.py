@@ -119,7 +119,7 @@ def test_checkpoint_of_other_compilation_mode_is_refused_and_kept(tmp_path, monk
 
 def test_can_compile_is_false_with_several_processes(monkeypatch, capsys):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "is_main_process", lambda: True)
+    monkeypatch.setattr(distributed, "is_writer", lambda: True)
     assert not can_compile(CPU, "pretrain.compile")
     assert "pretrain.compile: not compiled, since several processes" in capsys.readouterr().err
 

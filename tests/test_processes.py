@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -120,6 +121,68 @@ def test_dead_process_ends_all_and_next_run_resumes(clone):
         pytest.fail("it did not resume")
     again.send_signal(signal.SIGINT)
     again.communicate()
+
+
+COUNTED = """
+import runpy
+import stages.methods.supervised as supervised
+
+train_supervised = supervised.train_supervised
+
+def counted(start, labeled, name, views, settings, seed, scratch):
+    if name == "supervised":
+        with open("trained.txt", "a") as file:
+            file.write(f"{seed}\\n")
+    return train_supervised(start, labeled, name, views, settings, seed, scratch)
+
+supervised.train_supervised = counted
+runpy.run_module("stages.study", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_draws_of_the_study_are_shared_out_and_none_is_repeated(clone):
+    """Of four processes one is killed after the first draws; two others go on, to the result of a single process."""
+    clone.set_parameter("pretrain.batch_size", 8)
+    clone.set_parameter("pretrain.epochs", 3)
+    clone.set_parameter("study.seeds", 8)
+    clone("dvc", "repro", "pretrain")
+    result, trained = clone.path / "metrics/study/1.0.json", clone.path / "trained.txt"
+    clone(sys.executable, "-m", "stages.study", "1.0")
+    alone = result.read_bytes()
+    result.unlink()
+    script = clone.path / "counted.py"
+    script.write_text(COUNTED)
+
+    def launch(processes):
+        command = [*TORCHRUN, f"--nproc-per-node={processes}", str(script), "1.0"]
+        environment = clone.environment | {"PYTHONPATH": str(clone.path)}
+        return subprocess.Popen(command, cwd=clone.path, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def finished():
+        return list((clone.path / ".scratch").glob("study@1.0/*/draws/*.pt"))
+
+    run = launch(4)
+    drain = threading.Thread(target=run.stderr.read)
+    drain.start()
+    wait_until(finished, "a finished draw")
+    victim = next(
+        child for child in psutil.Process(run.pid).children(recursive=True) if child.environ().get("RANK") == "1"
+    )
+    os.kill(victim.pid, signal.SIGKILL)
+    run.wait()
+    drain.join()
+    assert run.returncode != 0
+    assert not [child for child in psutil.process_iter(["environ"]) if Path(clone.path) == _place(child)]
+    assert not result.exists()
+    left = 8 - len(finished())
+    assert 0 < left < 8
+
+    trained.unlink()
+    again = launch(2)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    assert result.read_bytes() == alone
+    assert len(set(trained.read_text().split())) == left == len(trained.read_text().split())
 
 
 def _place(process):

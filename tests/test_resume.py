@@ -244,6 +244,20 @@ def test_run_directory_depends_on_code_data_and_parameters(tmp_path):
     assert run_directory("run", {"seed": 0}, inputs, "cpu") == keys[-1]
 
 
+def test_run_directory_of_another_machine_is_named_and_not_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    alone = run_directory("run", {"seed": 0}, [], "cpu, 1 threads")
+    for name in ("0.pt", "done"):
+        alone.mkdir(parents=True, exist_ok=True)
+        (alone / name).touch()
+    together = run_directory("run", {"seed": 0}, [], "cpu, 1 threads, 2 processes")
+    assert together != alone
+    assert capsys.readouterr().err == f"run: {alone} is not used, since results would differ in rounding\n"
+    run_directory("run", {"seed": 0}, [], "cpu, 1 threads")
+    run_directory("run", {"seed": 1}, [], "cpu, 1 threads, 2 processes")
+    assert capsys.readouterr().err == ""
+
+
 HOLD = """
 import sys, time
 from stages.pipeline.scratch import file_lock

@@ -110,15 +110,19 @@ def device_name(device: torch.device) -> str:
 
 
 def machine_fingerprint() -> str:
-    """Return what rounding depends on besides parameters, data and code.
+    """Return what rounding depends on besides parameters, data and code, for what one process computes.
 
-    It names device, instruction set, precision, version of PyTorch and number of processes.
+    It names device, instruction set, precision and version of PyTorch.
     """
     device = pick_device()
     precision = "bfloat16" if has_bfloat16(device) else "float32"
     capability = torch.backends.cpu.get_cpu_capability()
-    together = distributed.launched_together()
-    return f"{device_name(device)}, {capability}, {precision}, torch {torch.__version__}{together}"
+    return f"{device_name(device)}, {capability}, {precision}, torch {torch.__version__}"
+
+
+def group_fingerprint() -> str:
+    """Return the same for what all processes compute together, with their number."""
+    return machine_fingerprint() + distributed.launched_together()
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,15 +1,19 @@
-"""Several processes that train one model together, each on its shard of every batch (torch.distributed).
+"""Several processes, launched by torchrun, that train one model together or share out work (torch.distributed).
 
-All processes start from the same weights and draw the same random numbers. Each computes the loss on its shard, with
-the statistics of the whole batch, and gradients are averaged over the processes. The gradient is thus that of the
-mean of the processes' losses. What `gather` and `average` pass back is correct for that mean, whether a loss is of
-the whole batch, as that of Barlow Twins, or of the shard. Only the main process writes files.
+In `process_group` they train together, each on its shard of every batch. All processes start from the same weights and
+draw the same random numbers. Each computes the loss on its shard, with the statistics of the whole batch, and gradients
+are averaged over the processes. The gradient is thus that of the mean of the processes' losses. What `gather` and
+`average` pass back is correct for that mean, whether a loss is of the whole batch, as that of Barlow Twins, or of the
+shard. Only one process writes files.
+
+In `share_out` each process takes units of work that the others have not taken, and trains alone.
 
 If torchrun has not launched several processes, the world size is 1 and nothing here changes anything.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -18,13 +22,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.pipeline.errors import ProcessDiedError, UserError
-from stages.pipeline.processes import launched_processes
+from stages.pipeline.processes import is_main_process, launched_processes
 
 Found = TypeVar("Found")
+Unit = TypeVar("Unit")
+Answer = TypeVar("Answer")
 Module = TypeVar("Module", bound=nn.Module)
+
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def launched_together() -> str:
@@ -44,6 +53,60 @@ def process_group() -> Iterator[None]:
         yield
         return
 
+    _use_own_gpu()
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def share_out(work: str, units: Iterable[Unit]) -> Iterator[Unit]:
+    """Yield the units of work that no other process has taken; each process uses one GPU.
+
+    It begins when the main process asks for a unit, and ends when all processes have finished what they took. Without
+    torchrun it yields all units.
+
+    Args:
+        work: Name of the work, another one for each call.
+        units: The units, the same in all processes, each with a text of its own.
+
+    Raises:
+        UserError: This machine has fewer GPUs than processes.
+        ProcessDiedError: The process that keeps account, torchrun's, has died.
+    """
+    if launched_processes() == 1:
+        yield from units
+        return
+
+    _use_own_gpu()
+    store, _, processes = _communicate(lambda: next(rendezvous("env://")))
+
+    def count(what: str, amount: int) -> int:
+        name = f"{work}, launch {os.environ['TORCHELASTIC_RESTART_COUNT']}: {what}"
+        counted: int = _communicate(partial(store.add, name, amount))
+        return counted
+
+    def wait_for(what: str, wanted: int) -> None:
+        while count(what, 0) < wanted:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    if is_main_process():
+        count("begun", 1)
+    wait_for("begun", 1)
+    for unit in units:
+        if count(f"{unit} taken", 1) == 1:
+            yield unit
+    count("finished", 1)
+    wait_for("finished", processes)
+
+
+def _use_own_gpu() -> None:
+    """Use the GPU of this process's number on this machine, if there are GPUs.
+
+    Raises:
+        UserError: This machine has fewer GPUs than processes.
+    """
     if torch.cuda.is_available():
         local_rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local_rank >= gpus:
@@ -53,20 +116,14 @@ def process_group() -> Iterator[None]:
             )
         torch.cuda.set_device(local_rank)
 
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
 
 def world_size() -> int:
     """Return how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_main_process() -> bool:
-    """Return whether this is the process that writes files."""
+def is_writer() -> bool:
+    """Return whether this process writes the files of a training: the first of those that train together."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
@@ -204,17 +261,17 @@ def _all_reduce(tensor: Tensor) -> None:
     _communicate(partial(dist.all_reduce, tensor))
 
 
-def _communicate(operation: Callable[[], object]) -> None:
-    """Run a collective operation.
+def _communicate(operation: Callable[[], Answer]) -> Answer:
+    """Run an operation that involves other processes, and return what it returns.
 
     Raises:
         ProcessDiedError: Another process has died.
     """
     try:
-        operation()
+        return operation()
     except RuntimeError as error:
         cause = str(error).strip().splitlines()[0]
         raise ProcessDiedError(
-            f"one of the {world_size()} processes has died ({cause}): see its last message above; "
-            "run again to resume from the last epoch"
+            f"one of the {launched_processes()} processes has died ({cause}): see its last message above; "
+            "run again to resume"
         ) from error

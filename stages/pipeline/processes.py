@@ -13,7 +13,7 @@ def launched_processes() -> int:
 
 
 def is_main_process() -> bool:
-    """Return whether this is the process that reads parameters, writes files and reports."""
+    """Return whether this is the process that holds the lock of a run, writes its results and reports."""
     return not _is_launched() or os.environ["RANK"] == "0"
 
 

@@ -44,8 +44,7 @@ def run_stage(
         fingerprint: Function that describes what the machine adds to the result, which is printed first; it makes the
             stage resumable.
         takes_ratio: Whether the command takes a label ratio, as the study does.
-        all_processes: Whether all processes that torchrun launched run the stage together; otherwise only the main
-            one does.
+        all_processes: Whether all processes that torchrun launched run the stage; otherwise only the main one does.
     """
     is_main = is_main_process()
     if not (is_main or all_processes):

@@ -5,8 +5,8 @@
 .scratch/<run>/<key>/<section>/     checkpoints of the training run by that section of the parameters
 .scratch/<run>/<key>/               what else the run has completed so far
 
-A run is a stage, or a stage and a ratio. The key is a hash of all that determines the result, so that a checkpoint is
-never applied to something else.
+A run is a stage, or a stage and a ratio. The key is a hash of parameters, code and data, followed by the machine, so
+that a checkpoint is never applied to something else.
 """
 
 import fcntl
@@ -34,14 +34,16 @@ _DONE = "done"
 def run_directory(run: str, parameters: Mapping[str, object], inputs: list[str], machine: str) -> Path:
     """Return the directory in which a run keeps its checkpoints, and remove its mark of completion.
 
+    Say if there are checkpoints of the same run from another machine, or another number of threads or processes.
+
     Args:
         run: Name of the run.
         parameters: All parameters that its stage declares, by dotted name.
         inputs: Files and directories that its stage declares, code and data. Of an image set, and of an array in it,
             only the checksums are read.
-        machine: What the machine adds to the result; see `machine_fingerprint`.
+        machine: What the machine adds to the result; see `machine_fingerprint` and `group_fingerprint`.
     """
-    digest = hashlib.sha256(json.dumps([parameters, machine], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for path in map(Path, sorted(inputs)):
         description = path / "dataset.json"
         files = [description] if description.exists() else sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -49,8 +51,13 @@ def run_directory(run: str, parameters: Mapping[str, object], inputs: list[str],
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(f"{file}\0{file.stat().st_size}\0".encode())
                 digest.update(_content(file))
-    directory = SCRATCH / run / digest.hexdigest()[:16]
+    key = digest.hexdigest()[:16]
+    directory = SCRATCH / run / f"{key}-{re.sub('[^A-Za-z0-9.+]+', '-', machine)}"
     (directory / _DONE).unlink(missing_ok=True)
+
+    for other in sorted((SCRATCH / run).glob(f"{key}-*")) if is_main_process() else []:
+        if other != directory and any(other.rglob("*.pt")):
+            print(f"{run}: {other} is not used, since results would differ in rounding", file=sys.stderr, flush=True)
     return directory
 
 

@@ -103,7 +103,7 @@ class Checkpointer:
         one finds.
         """
         state = None
-        if distributed.is_main_process():
+        if distributed.is_writer():
             for unfinished in self._directory.glob(".*.part"):
                 unfinished.unlink()
             state = next(filter(None, map(_intact, self._found())), None)

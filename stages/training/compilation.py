@@ -24,7 +24,7 @@ def can_compile(device: torch.device, key: str) -> bool:
             return True
         except Exception as error:  # Compilers, and what they depend on, fail in many ways.
             reason = one_line(error)
-    if distributed.is_main_process():
+    if distributed.is_writer():
         print(f"{key}: not compiled, since {reason}", file=sys.stderr, flush=True)
     return False
 

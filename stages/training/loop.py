@@ -19,6 +19,7 @@ from stages.models.checkpoints import save_weights
 from stages.models.device import device_name, keep_freed_memory, peak_memory
 from stages.pipeline.errors import UserError
 from stages.pipeline.files import require_space, write_json
+from stages.pipeline.processes import is_main_process
 from stages.pipeline.progress import progress
 from stages.training.checkpointer import Checkpointer
 from stages.training.compilation import is_compiler_error, one_line
@@ -110,8 +111,8 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
         task: What is trained, on the device to train on.
         plan: How long and how fast.
         scratch: Directory for checkpoints, and for the last good weights if a loss is not finite.
-        after_row: Function called in the main process with the number of rows: 0 before the first step, then after
-            each row.
+        after_row: Function called with the number of rows, 0 before the first step and then after each row; where
+            several processes train together, in the first of them.
 
     Raises:
         UserError: A loss or a weight is not finite, memory or disk is full, or the task cannot be compiled or resumed.
@@ -146,7 +147,7 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
             history.add(terms)
             bar.update(plan.images_per_step)
             row_is_complete = step == plan.steps - 1 or len(history.pending) == plan.steps_per_row
-            save = row_is_complete or (distributed.is_main_process() and checkpointer.due())
+            save = row_is_complete or (distributed.is_writer() and checkpointer.due())
             guard.check(history, step, rate, now=save)
 
             # Complete a row of the history, and save a checkpoint.
@@ -154,9 +155,9 @@ def fit(task: Task, plan: Plan, scratch: Path, after_row: Callable[[int], None] 
                 row = history.close_row(step, rate)
                 bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 guard.remember(step + 1)
-                if distributed.is_main_process():
+                if distributed.is_writer():
                     after_row(len(history.rows))
-            if save and distributed.is_main_process():
+            if save and distributed.is_writer():
                 checkpointer.save(step + 1, last=step == plan.steps - 1)
 
     return TrainingResult(history.rows, meter.cost(plan.steps * plan.images_per_step))
@@ -183,7 +184,7 @@ def _resume(
 ) -> int:
     """Restore the last checkpoint if there is one, and return the number of steps that it completed."""
     done = checkpointer.load()
-    if distributed.is_main_process():
+    if distributed.is_writer():
         if done is not None:
             print(f"{plan.name}: resuming after {done:,} of {plan.steps:,} steps", file=sys.stderr, flush=True)
         else:
@@ -200,7 +201,7 @@ def _progress_bar(plan: Plan, done: int) -> "tqdm[int]":
         unit="img",
         total=plan.steps * plan.images_per_step,
         done=done * plan.images_per_step,
-        shown=distributed.is_main_process(),
+        shown=is_main_process(),
     )
 
 
@@ -273,7 +274,7 @@ class _FiniteGuard:
             return
 
         done, tensors = self._good
-        if distributed.is_main_process():
+        if distributed.is_writer():
             save_weights(tensors, self._rescued, {"step": done})
         raise UserError(
             f"{self._plan.name} at a learning rate of {rate:.2g}: {what}: lower the learning rate; "

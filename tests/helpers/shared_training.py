@@ -58,7 +58,7 @@ def main(path: str) -> None:
     """Write the results of both by name."""
     with distributed.process_group():
         found = gradients() | {f"20 steps, {name}": value for name, value in steps().items()}
-        if distributed.is_main_process():
+        if distributed.is_writer():
             torch.save(found, path)
 
 
