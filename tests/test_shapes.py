@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from stages.images.sources.shapes import CLASSES, OUTLINES, TEXTURES, draw_shapes, make_shapes
 from stages.pipeline.files import checksum
@@ -13,6 +14,18 @@ def test_shapes_use_each_outline_and_texture_twice():
     assert len(set(CLASSES)) == 10
     for part in (*OUTLINES, *TEXTURES):
         assert sum(part in name for name in CLASSES) == 2
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [("disc", "square"), ("star", "cross"), ("dotted", "noisy"), ("noisy", "plain")],
+    ids=lambda alike: " and ".join(alike),
+)
+def test_shapes_keep_apart_what_is_alike(alike):
+    """Outlines that resemble each other share no texture, and no outline has two textures that do."""
+    first, second = ({name.replace(part, "") for name in CLASSES if part in name} for part in alike)
+    assert len(first) == len(second) == 2
+    assert not first & second
 
 
 def test_draw_shapes_follows_seed():

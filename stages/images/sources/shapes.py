@@ -2,7 +2,10 @@
 
 A class is a pair of outline and texture. Each outline occurs with two textures and each texture with two outlines, so
 that neither alone identifies the class. Tint, brightness, size, position, tilt and pixel noise vary: hard nuisances for
-a classifier with few labels, but crops and changes of colour leave the class recognizable.
+a classifier with few labels, but crops and changes of colour leave the class recognizable. Outlines that resemble each
+other (disc and square, star and cross) share no texture, no outline has two textures that resemble each other (dots and
+noise, noise and none), and the dark parts of a texture stand out from the background: few images are ambiguous, and
+what is hard can be learnt from more of them.
 """
 
 from pathlib import Path
@@ -13,12 +16,14 @@ from numpy.typing import NDArray
 from stages.pipeline.image_set import create_image_set
 from stages.pipeline.progress import progress
 
-OUTLINES = ("disc", "square", "triangle", "star", "cross")
-TEXTURES = ("striped", "dotted", "checked", "noisy", "plain")
+# Neighbours in one share a member of the other, the last and the first included.
+OUTLINES = ("disc", "star", "triangle", "square", "cross")
+TEXTURES = ("dotted", "striped", "noisy", "hollow", "plain")
 CLASSES = tuple(f"{TEXTURES[(i + shift) % 5]} {outline}" for i, outline in enumerate(OUTLINES) for shift in (0, 1))
 
 _SIZES = {"train": 250, "test": 2000, "unlabeled": 5000}
 _CHUNK = 128
+_RIM = 0.14
 
 Floats = NDArray[np.floating]
 
@@ -69,20 +74,19 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
     # Coordinates in -1..1 across the image (x0, y0), and in those of the outline, which is scaled and tilted (x, y).
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     radius = vary(0.5, 0.8)
-    tilt = vary(-0.25, 0.25)
+    tilt: Floats = np.radians(vary(-40, 40))
     x0 = axis[None, None, :] - vary(-0.2, 0.2)
     y0 = axis[None, :, None] - vary(-0.2, 0.2)
     x = (np.cos(tilt) * x0 + np.sin(tilt) * y0) / radius
     y = (np.cos(tilt) * y0 - np.sin(tilt) * x0) / radius
 
-    # Share of each pixel that lies inside the outline, so that edges are smooth.
-    inside = np.empty((n, size, size), np.float32)
+    # Signed distance of each pixel from the edge of the outline, in pixels.
+    distance = np.empty((n, size, size), np.float32)
     for number, name in enumerate(OUTLINES):
         rows = outlines == number
-        distance = _DISTANCES[name](x[rows], y[rows]) * radius[rows] * size / 2
-        inside[rows] = np.clip(0.5 - distance, 0, 1)
+        distance[rows] = _DISTANCES[name](x[rows], y[rows]) * radius[rows] * size / 2
 
-    # Texture, which does not turn with the outline: waves of random phase, or grain.
+    # Texture, which does not turn with the outline: waves of random phase, grain, or a bright rim.
     fill = np.ones((n, size, size), np.float32)
     wave = 2 * np.pi * vary(3.3, 3.9)
     phase_x, phase_y = vary(0, 2 * np.pi), vary(0, 2 * np.pi)
@@ -92,19 +96,20 @@ def _draw_chunk(labels: NDArray[np.int64], size: int, rng: np.random.Generator) 
         if name == "striped":
             fill[rows] = _sharpened(np.sin((u + v) * 0.9))
         elif name == "dotted":
-            fill[rows] = _sharpened(np.sin(u) + np.sin(v) - 0.7)
-        elif name == "checked":
-            fill[rows] = _sharpened(3 * np.sin(u) * np.sin(v))
+            fill[rows] = _sharpened(np.sin(u) + np.sin(v) - 0.3)
         elif name == "noisy":
             fill[rows] = _grain(int(rows.sum()), size, rng)
+        elif name == "hollow":
+            fill[rows] = np.clip(0.5 + distance[rows] + _RIM * size / 2, 0, 1)
 
-    # A tinted shape on a background with a gradient, under pixel noise.
-    brightness = vary(0.6, 0.95)[..., None]
+    # A tinted shape with smooth edges on a background with a gradient, under pixel noise.
+    inside = np.clip(0.5 - distance, 0, 1)
+    brightness = vary(0.7, 1)[..., None]
     tint = 1 + rng.uniform(-0.04, 0.04, (n, 1, 1, 3)).astype(np.float32)
-    background = vary(0.2, 0.4)[..., None] * (1 + 0.1 * (vary(-1, 1) * x0 + vary(-1, 1) * y0)[..., None])
+    background = vary(0.1, 0.3)[..., None] * (1 + 0.1 * (vary(-1, 1) * x0 + vary(-1, 1) * y0)[..., None])
     foreground = brightness * tint * (0.55 + 0.45 * fill[..., None])
-    images = background + inside[..., None] * (foreground - background)
-    images += rng.standard_normal((n, size, size, 3), np.float32) * 0.22
+    images: Floats = background + inside[..., None] * (foreground - background)
+    images += rng.standard_normal((n, size, size, 3), np.float32) * 0.3
     return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -114,9 +119,9 @@ def _sharpened(wave: Floats) -> Floats:
 
 
 def _grain(n: int, size: int, rng: np.random.Generator) -> Floats:
-    """Return (n, size, size) random grey levels, constant in cells of 4 x 4 pixels."""
-    cells = rng.random((n, -(-size // 4), -(-size // 4)), np.float32)
-    return cells.repeat(4, axis=1).repeat(4, axis=2)[:, :size, :size]
+    """Return (n, size, size) random grey levels, constant in cells of 8 x 8 pixels."""
+    cells = rng.random((n, -(-size // 8), -(-size // 8)), np.float32)
+    return cells.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size]
 
 
 # Signed distances from the outlines, negative inside.
