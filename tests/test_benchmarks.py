@@ -226,7 +226,7 @@ def test_equal_time_gives_each_method_the_same_seconds_and_resumes(tmp_path, mon
     params, path = load_params(ROOT / "presets/shapes.yaml"), tmp_path / "results.json"
     write_costs(pretrain=60.0, semi_supervised=40.0, supervised=20.0)
     expected = [
-        ("supervised", "pretrained", 0.5, 5 * params.supervised.steps),
+        ("supervised", "pretrained", params.semi_supervised.barlow_weight, 5 * params.supervised.steps),
         ("semi_supervised", "random", 0.0, round(2.5 * params.semi_supervised.steps)),
     ]
     for _ in range(2):
